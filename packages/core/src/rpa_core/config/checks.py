@@ -1,0 +1,112 @@
+"""What single fields cannot say: settings that contradict each other, and addresses that cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from rpa_core.config.models import ContainerConfig, DatabaseConfig, ServiceDependency
+from rpa_core.config.problems import Code, Problem
+
+
+def cross_checks(config: ContainerConfig) -> Iterator[Problem]:
+    """Contradictions between settings; each names the variable to change first."""
+    worker, health, intake = config.worker, config.health_check_config, config.intake
+    rules = (
+        (
+            worker.low_water < worker.high_water,
+            "CONTAINER_LOW_WATER",
+            f"is {worker.low_water}, but must be below CONTAINER_HIGH_WATER ({worker.high_water})",
+        ),
+        (
+            worker.shutdown_timeout_s < worker.stop_grace_s,
+            "CONTAINER_SHUTDOWN_TIMEOUT",
+            f"is {worker.shutdown_timeout_s:g} s, but the platform kills after CONTAINER_STOP_GRACE "
+            f"({worker.stop_grace_s:g} s); lower the first or raise the platform's grace period and the second",
+        ),
+        (
+            worker.retry_base_s <= worker.retry_cap_s,
+            "CONTAINER_RETRY_BASE",
+            f"is {worker.retry_base_s:g} s, but must not exceed CONTAINER_RETRY_CAP ({worker.retry_cap_s:g} s)",
+        ),
+        (
+            worker.period_days <= worker.retention_days,
+            "CONTAINER_PERIOD_DAYS",
+            f"is {worker.period_days}, but must not exceed CONTAINER_RETENTION_DAYS ({worker.retention_days})",
+        ),
+        (
+            worker.poll_max_s < worker.lease_ttl_s,
+            "CONTAINER_POLL_MAX",
+            f"is {worker.poll_max_s:g} s, but must be below CONTAINER_LEASE_TTL ({worker.lease_ttl_s:g} s)",
+        ),
+        (
+            intake.max_line_bytes <= intake.max_body_bytes,
+            "CONTAINER_INTAKE_MAX_LINE",
+            f"is {intake.max_line_bytes}, but must not exceed CONTAINER_INTAKE_MAX_BODY ({intake.max_body_bytes})",
+        ),
+        (
+            health.heartbeat_max_age_s > worker.poll_max_s,
+            "CONTAINER_HEALTH_HEARTBEAT_MAX_AGE",
+            f"is {health.heartbeat_max_age_s:g} s, but must exceed CONTAINER_POLL_MAX ({worker.poll_max_s:g} s)",
+        ),
+    )
+    for holds, variable, text in rules:
+        if not holds:
+            yield Problem(variable=variable, text=text, code=Code.CONFLICT)
+
+
+def database_checks(name: str, database: DatabaseConfig) -> Iterator[Problem]:
+    """The form of a connection string; texts never repeat any part of it."""
+    variable = f"CONTAINER_DATABASE_{name.upper()}_URL"
+
+    def invalid(text: str) -> Problem:
+        return Problem(variable=variable, text=text, code=Code.INVALID)
+
+    retry = database.retry_config
+    if retry.base_s > retry.cap_s:
+        base = variable.removesuffix("URL") + "RETRY_BASE"
+        text = f"is {retry.base_s:g} s, but must not exceed the cap ({retry.cap_s:g} s)"
+        yield Problem(variable=base, text=text, code=Code.CONFLICT)
+    url = database.connection_string.get_secret_value()
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme not in ("postgresql", "postgres"):
+        shown = f"scheme {scheme}://" if scheme.replace("+", "").isalnum() and len(scheme) <= 24 else "another scheme"
+        yield invalid(f"got {shown}; give postgresql://user@host:5432/database")
+        return
+    if not separator and "=" not in url:
+        yield invalid("is neither a URL nor key=value pairs; give postgresql://user@host:5432/database")
+        return
+    authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0]
+    if separator and (rest.count("@") > 1 or ("@" in rest and "@" not in authority)):
+        own = variable.removesuffix("URL") + "PASSWORD"
+        yield invalid(f"has special characters in the password; percent-encode them, or put it into {own}")
+        return
+    from psycopg import Error
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url)
+    except Error:  # its message repeats parts of the text
+        yield invalid("cannot be parsed; percent-encode special characters and check the options after '?'")
+        return
+    if not parts.get("dbname") and not parts.get("service"):
+        yield invalid("names no database; give postgresql://user@host:5432/database")
+    ports = str(parts.get("port") or "5432").split(",")
+    if not all(port == "" or (port.isdigit() and 0 < int(port) < 65536) for port in ports):
+        yield invalid("has a port that is no number from 1 to 65535")
+
+
+def service_checks(service: ServiceDependency) -> Iterator[Problem]:
+    """The form of a service's address."""
+    variable = f"CONTAINER_SERVICE_{service.service_name.upper()}_URL"
+    wanted = "give http://host:port/path, https://... or tcp://host:port"
+    try:
+        parts = urlsplit(service.health_endpoint)
+        port = parts.port
+    except ValueError:
+        yield Problem(variable=variable, text=f"has a port that is no number; {wanted}", code=Code.INVALID)
+        return
+    if parts.scheme not in ("http", "https", "tcp") or not parts.hostname:
+        yield Problem(variable=variable, text=f"is not an address; {wanted}", code=Code.INVALID)
+    elif parts.scheme == "tcp" and not port:
+        yield Problem(variable=variable, text="names no port; give tcp://host:port", code=Code.INVALID)

@@ -1,0 +1,114 @@
+"""From texts to models, turning every validation error into a problem that names its variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from rpa_core.config.expects import expects
+from rpa_core.config.fields import Variable, leaf_types
+from rpa_core.config.problems import Code, Problem, form
+from rpa_core.config.sources import Found, Sources
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class Section:
+    """The texts of one model: values by path, and which variable each path came from."""
+
+    def __init__(self, sources: Sources, variables: Iterable[Variable], prefix: str = "") -> None:
+        self.values: dict[str, Any] = {}
+        self.found: dict[str, Found] = {}
+        self._by_path: dict[tuple[str, ...], tuple[str, Variable]] = {}
+        self._failed: set[tuple[str, ...]] = set()
+        for variable in variables:
+            name = f"{prefix}{variable.name}"
+            self._by_path[variable.path] = (name, variable)
+            before = len(sources.problems)
+            found = sources.get(name)
+            if found is not None:
+                self.found[name] = found
+                self.put(variable.path, _prepared(variable, found.text))
+            elif len(sources.problems) > before:
+                self._failed.add(variable.path)  # said already: do not call it missing as well
+
+    def put(self, path: tuple[str, ...], value: Any) -> None:
+        """Set the value at `path`."""
+        target = self.values
+        for part in path[:-1]:
+            target = target.setdefault(part, {})
+        target[path[-1]] = value
+
+    def build(self, model: type[M], problems: list[Problem]) -> M | None:
+        """The model, or None with its problems added. Nothing but `values` is read, whatever `model` derives from."""
+        instance = model.__new__(model)
+        try:
+            # Not `model(...)`: pydantic-settings' own constructor would look into the process environment.
+            BaseModel.__init__(instance, **self.values)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_input=False):
+                problem = self._problem(detail)
+                if problem is not None and problem not in problems:
+                    problems.append(problem)
+            return None
+        return instance
+
+    def _problem(self, detail: ErrorDetails) -> Problem | None:
+        path = tuple(str(part) for part in detail["loc"])
+        known = next(
+            (self._by_path[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self._by_path), None
+        )
+        if known is None:  # a validator of the whole model
+            names = ", ".join(sorted(self.found)) or "these settings"
+            return Problem(variable=names, text=self._safe(detail["msg"]), code=Code.CONFLICT)
+        name, variable = known
+        if variable.path in self._failed:
+            return None
+        if detail["type"] == "missing":
+            text = f"is required and not set; {expects(variable)}"
+            return Problem(variable=name, text=text, code=Code.MISSING)
+        text = f"got {self._shown(name, variable)}; {expects(variable)}"
+        own_words = detail["type"] in ("value_error", "assertion_error")
+        if own_words:
+            text = f"{self._safe(detail['msg'].removeprefix('Value error, '))} (got {self._shown(name, variable)})"
+        return Problem(variable=name, text=text, code=Code.INVALID)
+
+    def _shown(self, name: str, variable: Variable) -> str:
+        found = self.found.get(name)
+        if found is None:
+            return "a value from the defaults"
+        numeric = {int, float} & set(leaf_types(variable.field.annotation))
+        if numeric and not variable.secret and len(found.text) <= 20:
+            try:
+                float(found.text)
+            except ValueError:
+                return form(found.text)
+            return found.text.strip()
+        return form(found.text)
+
+    def _safe(self, message: str) -> str:
+        """A validator's own message without the values that it may repeat."""
+        for found in sorted(self.found.values(), key=lambda each: -len(each.text)):
+            if len(found.text) >= 3:
+                message = message.replace(found.text, "…")
+        return message
+
+
+def _prepared(variable: Variable, text: str) -> Any:
+    """Lists may be written with commas, everything structured as JSON; the rest is the model's business."""
+    import json
+    import typing
+
+    kinds = {typing.get_origin(leaf) or leaf for leaf in leaf_types(variable.field.annotation)}
+    if kinds & {list, tuple, set, frozenset, dict}:
+        if text.lstrip()[:1] in ("[", "{"):
+            try:
+                return json.loads(text)
+            except json.JSONDecodeError:
+                return text  # the model refuses it with the form that it wants
+        if not kinds & {dict}:
+            return [part.strip() for part in text.split(",") if part.strip()]
+    return text if str in kinds or variable.secret else text.strip()

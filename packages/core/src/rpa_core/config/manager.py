@@ -1,0 +1,212 @@
+"""ContainerConfigManager: the whole configuration, read once, checked completely, with the source of each value."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
+
+from rpa_core.config import derive
+from rpa_core.config.catalogue import DATABASE, FOREIGN, SERVICE, Catalogue, is_service_link
+from rpa_core.config.cgroup import read_limits
+from rpa_core.config.checks import cross_checks, database_checks, service_checks
+from rpa_core.config.loading import Section
+from rpa_core.config.models import ContainerConfig, DatabaseConfig, ResourceLimits, ServiceDependency
+from rpa_core.config.problems import Code, Problem, lines
+from rpa_core.config.sources import Found, Sources
+from rpa_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rpa_core.health.monitor import HealthMonitor
+
+# Rooms above this one, found by name when their method is called; see the room's docstring.
+_WAIT = "rpa_core.services.waiting:wait_for_dependencies"
+_MONITOR = "rpa_core.runtime.monitoring:build_monitor"
+
+
+class ContainerConfigManager:
+    """Maps `CONTAINER_*` to the sections of `ContainerConfig`.
+
+    `flow_settings` is a flow's own settings model; its variables become known names. `flow_name` given here wins
+    over `CONTAINER_FLOW_NAME`. `databases` are the ones that must be configured. With `needs_flow=False` (tools
+    that run no flow) the flow's name may be absent and becomes `none`.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        flow_settings: type[BaseSettings] | None = None,
+        flow_name: str | None = None,
+        databases: Iterable[str] = ("rpa_db",),
+        needs_flow: bool = True,
+        limits: Callable[[], ResourceLimits] = read_limits,
+        wait: Callable[[ContainerConfig, float], bool] | None = None,
+        monitor: Callable[[ContainerConfig], HealthMonitor] | None = None,
+    ) -> None:
+        self._environ = dict(environ)
+        self._flow_settings = flow_settings
+        self._flow_name = flow_name
+        self._databases = tuple(dict.fromkeys(databases))
+        self._needs_flow = needs_flow
+        self._limits = limits
+        self._wait = wait
+        self._monitor = monitor
+        self._catalogue = Catalogue(flow_settings)
+        self._loaded: ContainerConfig | None = None
+        self._settings: BaseModel | None = None
+        self._sources: dict[str, str] = {}
+        self._problems: tuple[Problem, ...] | None = None
+        self.ignored: tuple[str, ...] = ()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The names that are known."""
+        return self._catalogue
+
+    def load_container_config(self) -> ContainerConfig:
+        """The complete configuration; raises ConfigError with every problem there is. Reads once."""
+        problems = self.problems()
+        if problems or self._loaded is None:
+            raise ConfigError(lines(problems))
+        return self._loaded
+
+    def load_flow_settings(self) -> Any:
+        """The flow's own settings, or None when it has no model; raises ConfigError like the above."""
+        problems = self.problems()
+        if problems:
+            raise ConfigError(lines(problems))
+        return self._settings
+
+    def validate_container_environment(self) -> bool:
+        """Whether `load_container_config` would succeed."""
+        return not self.problems()
+
+    def sources(self) -> dict[str, str]:
+        """Variable -> where its value came from: environment, a file, a mounted secret, default, cgroup limits."""
+        self.problems()
+        return dict(self._sources)
+
+    def wait_for_dependencies(self, timeout: int) -> bool:
+        """Wait up to `timeout` seconds until every required database and service answers."""
+        wait = self._wait or pkgutil.resolve_name(_WAIT)
+        return bool(wait(self.load_container_config(), float(timeout)))
+
+    def setup_health_monitoring(self) -> HealthMonitor:
+        """A monitor with this configuration's checks registered; the caller starts and stops it."""
+        build = self._monitor or pkgutil.resolve_name(_MONITOR)
+        monitor: HealthMonitor = build(self.load_container_config())
+        return monitor
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Everything that is wrong, in a stable order; empty when all is well."""
+        if self._problems is None:
+            sources = Sources(self._environ)
+            self._problems = tuple(dict.fromkeys(self._read(sources)))
+        return self._problems
+
+    def _read(self, sources: Sources) -> list[Problem]:
+        problems: list[Problem] = []
+        names = [*sources.environ, *sources.mounted_names]
+        names += [f"CONTAINER_{name}" for name in sources.mounted_names if not name.startswith("CONTAINER_")]
+        links = {name for name, text in sources.environ.items() if is_service_link(name, text, sources.environ)}
+        problems += self._link_problems(sources, links)
+        usable = [name for name in names if name not in links]
+        limits = self._limits()
+        databases = self._read_databases(sources, usable, limits, problems)
+        services = self._read_services(sources, usable, problems)
+        top = Section(sources, [known for name, known in self._catalogue.flat.items() if name not in links])
+        self._fill(top, databases, services, limits)
+        config = top.build(ContainerConfig, problems)
+        self._note(top.found, self._catalogue.flat)
+        if config is not None:
+            problems += cross_checks(config)
+            self._loaded = config
+        if self._flow_settings is not None:
+            own = Section(sources, self._catalogue.flow.values())
+            self._settings = own.build(self._flow_settings, problems)
+            self._note(own.found, self._catalogue.flow)
+        return [*self._unknown(sources, links, databases), *sources.problems, *problems]
+
+    def _fill(
+        self,
+        top: Section,
+        databases: dict[str, DatabaseConfig],
+        services: list[ServiceDependency],
+        limits: ResourceLimits,
+    ) -> None:
+        top.put(("database_connections",), databases)
+        top.put(("service_dependencies",), services)
+        flow = self._flow_name if self._flow_name is not None else (None if self._needs_flow else "none")
+        if flow is not None and (self._flow_name is not None or "CONTAINER_FLOW_NAME" not in top.found):
+            top.put(("flow_name",), flow)
+            top.found.pop("CONTAINER_FLOW_NAME", None)
+            self._sources["CONTAINER_FLOW_NAME"] = "argument" if self._flow_name is not None else "default"
+        for variable, path, value in derive.from_limits(limits):
+            if variable not in top.found:
+                top.put(path, value)
+                self._sources[variable] = "cgroup limits"
+
+    def _read_databases(
+        self, sources: Sources, names: Iterable[str], limits: ResourceLimits, problems: list[Problem]
+    ) -> dict[str, DatabaseConfig]:
+        found: dict[str, DatabaseConfig] = {}
+        members = self._catalogue.members(DATABASE, names)
+        for name in sorted({*members, *self._databases}):
+            prefix = f"{DATABASE}{name.upper()}_"
+            part = Section(sources, self._catalogue.database.values(), prefix)
+            if f"{prefix}POOL_SIZE" not in part.found:
+                part.put(("connection_pool_size",), derive.pool_size(limits))
+                self._sources[f"{prefix}POOL_SIZE"] = "cgroup limits"
+            database = part.build(DatabaseConfig, problems)
+            self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.database})
+            if database is not None:
+                problems += database_checks(name, database)
+                found[name] = database
+        return found
+
+    def _read_services(
+        self, sources: Sources, names: Iterable[str], problems: list[Problem]
+    ) -> list[ServiceDependency]:
+        found: list[ServiceDependency] = []
+        for name in sorted(self._catalogue.members(SERVICE, names)):
+            prefix = f"{SERVICE}{name.upper()}_"
+            part = Section(sources, self._catalogue.service.values(), prefix)
+            part.put(("service_name",), name)
+            if name == "prefect" and f"{prefix}REQUIRED" not in part.found:
+                part.put(("required",), False)  # it is told, never asked
+            service = part.build(ServiceDependency, problems)
+            self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.service})
+            if service is not None:
+                problems += service_checks(service)
+                found.append(service)
+        return found
+
+    def _note(self, found: Mapping[str, Found], known: Mapping[str, object]) -> None:
+        for name in known:
+            if name in found:
+                self._sources[name] = found[name].source
+            else:
+                self._sources.setdefault(name, "default")
+
+    def _link_problems(self, sources: Sources, links: set[str]) -> list[Problem]:
+        text = "got a Kubernetes service-link value (tcp://...); set enableServiceLinks: false in the pod's spec"
+        ours = [name for name in sorted(links) if self._catalogue.knows(name) and "://" in sources.environ[name]]
+        self.ignored = tuple(sorted((links - set(ours)) | (FOREIGN & sources.environ.keys())))
+        return [Problem(variable=name, text=text, code=Code.SERVICE_LINK) for name in ours]
+
+    def _unknown(self, sources: Sources, links: set[str], databases: Iterable[str]) -> list[Problem]:
+        if not sources.strict:
+            return []
+        given = [name for name in sources.environ if name not in links and name not in FOREIGN]
+        given += [name for name in sources.mounted_names if name.startswith("CONTAINER_")]
+        problems = []
+        for name in sorted({name for name in given if not self._catalogue.knows(name)}):
+            meant = self._catalogue.suggestions(name, databases)
+            hint = f"Did you mean {meant}?" if meant else "`rpa config example` lists the known ones"
+            text = f"unknown variable. {hint} (CONTAINER_CONFIG_STRICT=false allows it)"
+            problems.append(Problem(variable=name, text=text, code=Code.UNKNOWN))
+        return problems

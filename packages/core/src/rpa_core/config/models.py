@@ -1,0 +1,199 @@
+"""The configuration as frozen values. Every field names its variable; `rpa config example` prints them all."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rpa_core.config.fields import variable
+from rpa_core.config.units import Bytes, Seconds
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+_MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown fields, no input in error texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class RetryConfig(Section):
+    """Reconnecting: capped exponential backoff with full jitter."""
+
+    max_attempts: int = variable("RETRY_ATTEMPTS", 8, "Attempts before one operation gives up", ge=1, le=1000)
+    base_s: Seconds = variable("RETRY_BASE", 0.1, "First upper bound of the random delay", gt=0, le=3600)
+    cap_s: Seconds = variable("RETRY_CAP", 10.0, "Largest upper bound of the random delay", gt=0, le=86400)
+
+
+class DatabaseConfig(Section):
+    """One PostgreSQL database, read from `CONTAINER_DATABASE_<NAME>_*`."""
+
+    connection_string: SecretStr = variable(
+        "URL",
+        ...,
+        "postgresql://user@host:5432/database?sslmode=...; a password in it must be percent-encoded",
+    )
+    password: SecretStr | None = variable("PASSWORD", None, "The password as it is; wins over one in the URL")
+    connection_pool_size: int = variable("POOL_SIZE", 4, "Most connections one process opens", ge=1, le=200)
+    connection_timeout: Seconds = variable("CONNECT_TIMEOUT", 5.0, "Time one connection attempt may take", ge=1, le=300)
+    health_check_query: Text = variable("HEALTH_QUERY", "SELECT 1", "Query that a healthy database answers")
+    retry_config: RetryConfig = RetryConfig()
+
+    def dsn(self) -> str:
+        """The connection string with the password merged in; any character is safe in it. This is a secret."""
+        url = self.connection_string.get_secret_value()
+        if self.password is None:
+            return url
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo(url, password=self.password.get_secret_value())
+
+
+class ServiceDependency(Section):
+    """A service the container needs, read from `CONTAINER_SERVICE_<NAME>_*`."""
+
+    service_name: Label
+    health_endpoint: Text = variable("URL", ..., "http(s)://... answering 2xx when healthy, or tcp://host:port")
+    timeout: Seconds = variable("TIMEOUT", 2.0, "Time one probe may take", gt=0, le=300)
+    retry_attempts: int = variable(
+        "ATTEMPTS", 0, "Probes before giving up; 0 = until the dependency timeout", ge=0, le=100_000
+    )
+    required: bool = variable("REQUIRED", True, "Whether work waits for it; `prefect` defaults to false")
+
+
+class ResourceLimits(Section):
+    """What this container may use; read from the cgroup where no variable says otherwise."""
+
+    cpu_cores: float = variable("CPU_LIMIT", 1.0, "CPU cores (fractions allowed)", gt=0, le=4096)
+    memory_bytes: Bytes | None = variable("MEMORY_LIMIT", None, "Memory limit; unset = none", ge=16 * _MIB)
+    pids: int | None = variable("PIDS_LIMIT", None, "Most processes and threads; unset = none", ge=8)
+
+
+class HealthCheckConfig(Section):
+    """The HTTP surface and the checks behind it."""
+
+    host: Text = variable("HEALTH_HOST", "127.0.0.1", "Address to listen on; images set 0.0.0.0")
+    port: int = variable("HEALTH_PORT", 8080, "Port to listen on; 0 = any free one", ge=0, le=65535)
+    interval_s: Seconds = variable("HEALTH_INTERVAL", 3.0, "Time between background checks", ge=0.1, le=3600)
+    timeout_s: Seconds = variable("HEALTH_TIMEOUT", 2.0, "Time one check may take", gt=0, le=300)
+    heartbeat_max_age_s: Seconds = variable(
+        "HEALTH_HEARTBEAT_MAX_AGE",
+        60.0,
+        "Age of the main loop's heartbeat at which liveness fails",
+        ge=1,
+        le=86400,
+    )
+    details: bool = variable("HEALTH_DETAILS", True, "Whether /health shows the single checks")
+
+
+class MonitoringConfig(Section):
+    """Logs and metrics."""
+
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = variable(
+        "LOG_LEVEL", "info", "Least severity that is written"
+    )
+    log_format: Literal["json", "console"] = variable("LOG_FORMAT", "json", "json for machines, console for people")
+    log_queue_records: int = variable(
+        "LOG_QUEUE",
+        10_000,
+        "Log records held while stdout is blocked; more are dropped and counted",
+        ge=100,
+        le=1_000_000,
+    )
+    metrics_enabled: bool = variable("METRICS_ENABLED", True, "Whether /metrics is served")
+
+
+class WorkerConfig(Section):
+    """Claiming, processing and giving back."""
+
+    worker_id: Label | None = variable("WORKER_ID", None, "Label of this worker in leases and logs; unset = host:pid")
+    lease_ttl_s: Seconds = variable("LEASE_TTL", 10.0, "How long a claim is held without renewal", ge=1, le=3600)
+    chunk_size: int = variable("CHUNK_SIZE", 1000, "Records in one chunk at intake", ge=1, le=1000)
+    claim_records: int = variable(
+        "CLAIM_RECORDS", 2000, "Most records one claim holds; follows the memory limit", ge=1, le=100_000
+    )
+    max_claims: int = variable("MAX_CLAIMS", 3, "Crashes before a chunk is bisected", ge=1, le=100)
+    max_tries: int = variable("MAX_TRIES", 5, "Attempts before a record is set aside", ge=1, le=1000)
+    poll_max_s: Seconds = variable("POLL_MAX", 1.0, "Longest wait between polls of an idle queue", ge=0.01, le=60)
+    shutdown_timeout_s: Seconds = variable(
+        "SHUTDOWN_TIMEOUT", 25.0, "Time a drain may take after SIGTERM", gt=0, le=86400
+    )
+    stop_grace_s: Seconds = variable(
+        "STOP_GRACE",
+        30.0,
+        "Time the platform waits before SIGKILL (Kubernetes 30 s, Compose 10 s)",
+        gt=0,
+        le=86400,
+    )
+    high_water: int = variable("HIGH_WATER", 1_000_000, "Waiting records at which intake stops", ge=1)
+    low_water: int = variable("LOW_WATER", 800_000, "Waiting records at which intake goes on again", ge=0)
+    retry_base_s: Seconds = variable("RETRY_BASE", 1.0, "First backoff of a record that failed", gt=0, le=86400)
+    retry_cap_s: Seconds = variable("RETRY_CAP", 300.0, "Longest backoff of a record that failed", gt=0, le=604800)
+    retry_budget_ratio: float = variable(
+        "RETRY_BUDGET",
+        0.1,
+        "Retries allowed per first attempt, so that retries cannot double the load",
+        ge=0,
+        le=1,
+    )
+    period_days: int = variable("PERIOD_DAYS", 7, "Days of results in one partition", ge=1, le=366)
+    retention_days: int = variable("RETENTION_DAYS", 30, "Days that results are kept", ge=1, le=36_500)
+    notify: bool = variable("NOTIFY", True, "Wake idle workers by LISTEN/NOTIFY; polling stays the base")
+
+
+class IntakeConfig(Section):
+    """`POST /records/{flow}`."""
+
+    token: SecretStr | None = variable("INTAKE_TOKEN", None, "Bearer token of the intake; unset = intake is closed")
+    max_body_bytes: Bytes = variable("INTAKE_MAX_BODY", 64 * _MIB, "Largest request body", ge=1024)
+    max_line_bytes: Bytes = variable("INTAKE_MAX_LINE", _MIB, "Longest line or record", ge=64)
+    max_requests: int = variable("INTAKE_MAX_REQUESTS", 8, "Uploads worked on at once", ge=1, le=1000)
+    retry_after_s: Seconds = variable("INTAKE_RETRY_AFTER", 5.0, "Retry-After given under backpressure", ge=1, le=3600)
+
+
+class ContainerConfig(BaseSettings):
+    """Everything one container is told. Made by `ContainerConfigManager`; constructing it reads no environment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, env_prefix="CONTAINER_"
+    )
+
+    environment: Literal["development", "test", "staging", "production"] = variable(
+        "ENVIRONMENT", "development", "Where this runs"
+    )
+    flow_name: Label = variable("FLOW_NAME", ..., "Name of the flow this container runs")
+    dependency_timeout_s: Seconds = variable(
+        "DEPENDENCY_TIMEOUT", 300.0, "How long to wait for required dependencies at start", gt=0, le=86400
+    )
+    database_connections: dict[str, DatabaseConfig] = {}
+    service_dependencies: list[ServiceDependency] = []
+    resource_limits: ResourceLimits = ResourceLimits()
+    health_check_config: HealthCheckConfig = HealthCheckConfig()
+    monitoring_config: MonitoringConfig = MonitoringConfig()
+    worker: WorkerConfig = WorkerConfig()
+    intake: IntakeConfig = IntakeConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
+    ) -> tuple[Any, ...]:
+        """Only what is passed in: the process environment is read by the manager, from an explicit mapping."""
+        return (named["init_settings"],)
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Every secret text in here, for redaction in logs: whole DSNs, their passwords, tokens."""
+        from rpa_core.config.redact import dsn_passwords
+
+        found: list[str] = []
+        for database in self.database_connections.values():
+            url = database.connection_string.get_secret_value()
+            found += [url, *dsn_passwords(url)]
+            if database.password is not None:
+                found.append(database.password.get_secret_value())
+        if self.intake.token is not None:
+            found.append(self.intake.token.get_secret_value())
+        return tuple(dict.fromkeys(found))

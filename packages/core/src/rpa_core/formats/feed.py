@@ -1,0 +1,103 @@
+"""Decoded lines for `csv.reader`, one record at a time, able to go back to the line after a record's first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from rpa_core.errors import InputError
+from rpa_core.formats.encodings import undecodable
+from rpa_core.formats.items import excerpt_of
+from rpa_core.formats.lines import Line
+
+_REREAD_SLACK_LIMITS = 16  # times max_line_bytes
+_REREAD_RATIO = 4  # times the bytes read
+
+
+class BrokenLine(Exception):  # noqa: N818 - says what the line is; never leaves this room
+    """A physical line that cannot be text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooLong(Exception):  # noqa: N818 - as above
+    """The record under way exceeds the limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+
+class Feed(Iterator[str]):
+    """Physical lines as text; what the current record took is kept, at most `max_line_bytes`."""
+
+    def __init__(self, lines: Iterator[Line], encoding: str, max_line_bytes: int) -> None:
+        self._lines = lines
+        self._encoding = encoding
+        self._max_line_bytes = max_line_bytes
+        self._again: deque[Line] = deque()
+        self._record: list[Line] = []
+        self._record_bytes = 0
+        self._next_number = 1
+        self._read_bytes = 0
+        self._reread_bytes = 0
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        number, _, raw, size_bytes = line
+        self._record.append(line)
+        self._record_bytes += size_bytes
+        self._next_number = number + 1
+        if self._record_bytes > self._max_line_bytes:
+            if size_bytes > self._max_line_bytes:
+                raise BrokenLine(f"the line has {size_bytes} bytes; the limit is {self._max_line_bytes}")
+            raise TooLong(self._max_line_bytes)
+        if b"\0" in raw:
+            raise BrokenLine(f"contains a NUL byte, at offset {line.offset + raw.index(0)} of the input")
+        try:
+            return raw.decode(self._encoding)
+        except UnicodeDecodeError as error:
+            raise BrokenLine(undecodable(error, line.offset, self._encoding)) from error
+
+    def begin_record(self) -> int:
+        """Forget the record before; returns the number of the line that comes next."""
+        if self._record:
+            self._read_bytes += self._record_bytes
+            self._record.clear()
+            self._record_bytes = 0
+        return self._next_number
+
+    def rewind(self) -> None:
+        """Give back every line of the current record but its first."""
+        rest = self._record[1:]
+        if not rest:
+            return
+        self._reread_bytes += sum(line.size_bytes for line in rest)
+        allowed = _REREAD_SLACK_LIMITS * self._max_line_bytes + _REREAD_RATIO * self._read_bytes
+        if self._reread_bytes > allowed:
+            raise InputError(
+                f"line {self._record[0].number}: too many quotes in this input are opened and never closed; "
+                "check the quote character"
+            )
+        self._again.extendleft(reversed(rest))
+        del self._record[1:]
+        self._record_bytes = self._record[0].size_bytes
+        self._next_number = rest[0].number
+
+    def lines_read(self) -> int:
+        """How many physical lines the current record has taken."""
+        return len(self._record)
+
+    def last_line(self) -> int:
+        """The number of the last of them."""
+        return self._record[-1].number if self._record else self._next_number
+
+    def has_content(self) -> bool:
+        """Whether the current record is more than white space."""
+        return any(line.raw.strip(b" \r\n") for line in self._record)
+
+    def excerpt(self) -> str:
+        """How the current record begins."""
+        return excerpt_of(self._record[0].raw.rstrip(b"\r\n")) if self._record else ""

@@ -1,0 +1,120 @@
+"""A JSON array of objects, or one object, as a stream: the document is never held, only one element at a time.
+
+A scanner finds where each element ends; orjson judges what is inside. An element that is not an object, or is broken
+inside, is a bad line. What breaks the array itself (a missing comma, text after the end, an input cut short) leaves no
+place to resume at and is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from rpa_core.errors import InputError
+from rpa_core.formats.encodings import as_lines_of
+from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, BadLine, Item, excerpt_of
+from rpa_core.formats.ndjson import json_item
+from rpa_core.formats.window import Window
+
+_SPACE = re.compile(rb"[ \t\r\n]*")
+# The common case in one match: an object without nested ones. Possessive, so that it cannot backtrack.
+_FLAT_OBJECT = re.compile(rb'\{(?:[^{}\[\]"\\]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+_OUTSIDE_STRING = re.compile(rb'[{}\[\],"]')
+_INSIDE_STRING = re.compile(rb'["\\]')
+
+
+def read_json(
+    chunks: Iterable[bytes], *, max_line_bytes: int = DEFAULT_MAX_LINE_BYTES, key_field: str | None = None
+) -> Iterator[Item]:
+    """Yield one item per element; `line` is the element's place in the array, from 1.
+
+    `max_line_bytes` bounds one element; `key_field` names the member that holds the record's key.
+    """
+    plain, _ = as_lines_of(chunks, "utf-8")
+    window = Window(plain, max_line_bytes)
+    first = window.next_token(_SPACE)
+    if first == b"":
+        raise InputError("the input is empty: expected a JSON array of objects, or one object")
+    if first == b"{":
+        yield _element(window, 1, key_field)
+        _expect_end(window, "the object")
+        return
+    if first != b"[":
+        raise InputError(
+            f"expected a JSON array of objects, or one object; the input begins with {excerpt_of(first)!r}"
+        )
+    window.skip(1)
+    number = 0
+    if window.next_token(_SPACE) == b"]":
+        window.skip(1)
+        _expect_end(window, "the array")
+        return
+    while True:
+        number += 1
+        token = window.next_token(_SPACE)
+        if token in (b"]", b",", b"}", b""):
+            raise _structure(window, token, f"element {number}")
+        yield _element(window, number, key_field)
+        token = window.next_token(_SPACE)
+        if token not in (b",", b"]"):
+            raise _structure(window, token, f"`,` or `]` after element {number}")
+        window.skip(1)
+        if token == b"]":
+            _expect_end(window, "the array")
+            return
+
+
+def _element(window: Window, number: int, key_field: str | None) -> Item:
+    offset = window.offset
+    if text := window.take_match(_FLAT_OBJECT):
+        return json_item(number, text, key_field, offset)
+    size_bytes, text = _scan(window, number)
+    if size_bytes > window.limit_bytes:
+        reason = f"the element has {size_bytes} bytes; the limit is {window.limit_bytes}"
+        return BadLine(number, reason, excerpt_of(text))
+    return json_item(number, text.rstrip(b" \t\r\n"), key_field, offset)
+
+
+def _scan(window: Window, number: int) -> tuple[int, bytes]:
+    """Find the element's end, across chunks; returns its size, and it (only its beginning where it is too long)."""
+    depth = 0
+    in_string = False
+    with window.recording() as recorded:
+        while True:
+            found = window.find(_INSIDE_STRING if in_string else _OUTSIDE_STRING)
+            if found == b"":
+                raise InputError(f"the input is cut short: it ends inside element {number}")
+            if in_string:
+                if found == b'"':
+                    in_string = False
+                elif not window.pass_over(1):
+                    raise InputError(f"the input is cut short: it ends inside element {number}")
+            elif found == b'"':
+                in_string = True
+            elif found in b"{[":
+                depth += 1
+            elif depth == 0:  # `,` or a closing bracket that belongs to the array
+                window.step_back()
+                break
+            elif found != b",":
+                depth -= 1
+                if depth == 0:
+                    break
+    return recorded.size_bytes, recorded.beginning()
+
+
+def _structure(window: Window, token: bytes, expected: str) -> InputError:
+    if not token:
+        return InputError(f"the input is cut short: expected {expected}, found the end")
+    return InputError(
+        f"not a JSON array: expected {expected} at byte offset {window.offset}, found {excerpt_of(token)!r}"
+    )
+
+
+def _expect_end(window: Window, what: str) -> None:
+    token = window.next_token(_SPACE)
+    if token:
+        raise InputError(
+            f"{excerpt_of(token)!r} follows the end of {what} at byte offset {window.offset}; "
+            "for one object per line, declare the format as NDJSON"
+        )

@@ -1,0 +1,102 @@
+"""The named instruments, in a registry of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from rpa_core.version import VERSION
+
+WORKER_STATES = ("starting", "waiting", "running", "paused", "draining", "stopped")
+_DURATIONS = (
+    0.0001,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+_COUNTS = (1, 2, 5, 10, 50, 100, 500, 1000, 2000, 5000, 10_000)
+
+
+class Metrics:
+    """Every instrument of one container; counters are incremented by whoever holds this object.
+
+    Names, labels and units are the interface: `docs` and dashboards are written against them.
+    """
+
+    def __init__(self, *, flow: str | None = None) -> None:
+        # Process-wide in the library, and untyped: the extra `_created` series only cost space.
+        disable_created_metrics()  # type: ignore[no-untyped-call] - the library has no annotation here
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.records = self._counter("rpa_records", "Records by what became of them", "flow", "outcome")
+        self.record_duration = self._histogram(
+            "rpa_record_duration_seconds", "Handler time of one record", _DURATIONS, "flow"
+        )
+        self.claims = self._counter("rpa_claims", "Claims by result", "flow", "result")
+        self.claim_records = self._histogram("rpa_claim_records", "Records in one claim", _COUNTS, "flow")
+        self.commit_duration = self._histogram(
+            "rpa_commit_duration_seconds", "Time of one completing transaction", _DURATIONS, "flow"
+        )
+        self.leases_lost = self._counter("rpa_leases_lost", "Chunks another worker took over", "flow")
+        self.queue_records = self._gauge("rpa_queue_records", "Records in the queue by state", "flow", "state")
+        self.queue_oldest_age = self._gauge(
+            "rpa_queue_oldest_age_seconds", "Age of the oldest record not finished", "flow"
+        )
+        self.intake_records = self._counter("rpa_intake_records", "Records taken in by result", "flow", "result")
+        self.dependency_up = self._gauge("rpa_dependency_up", "1 while the dependency answers", "dependency")
+        self.last_success = self._gauge(
+            "rpa_last_success_timestamp_seconds", "When a record was last committed, Unix time", "flow"
+        )
+        self.worker_state = self._gauge("rpa_worker_state", "1 for the state the worker is in", "state")
+        self.log_dropped = self._gauge("rpa_log_records_dropped", "Log records dropped while stdout was blocked")
+        self.build_info = self._gauge("rpa_build_info", "Always 1; the version is the label", "version")
+        self.build_info.labels(version=VERSION).set(1)
+        ProcessCollector(namespace="rpa", registry=self.registry)
+        self.set_worker_state("starting")
+        if flow is not None:
+            self.announce(flow)
+
+    def announce(self, flow: str) -> None:
+        """Create the flow's series at zero, so that a rate exists before the first event."""
+        for outcome in ("done", "retried", "set_aside", "lost"):
+            self.records.labels(flow=flow, outcome=outcome)
+        for result in ("claimed", "empty"):
+            self.claims.labels(flow=flow, result=result)
+        for result in ("accepted", "duplicate", "rejected"):
+            self.intake_records.labels(flow=flow, result=result)
+        self.leases_lost.labels(flow=flow)
+
+    def set_worker_state(self, state: str) -> None:
+        """Exactly one state is 1."""
+        if state not in WORKER_STATES:
+            raise ValueError(f"unknown worker state {state!r}; one of {', '.join(WORKER_STATES)}")
+        for each in WORKER_STATES:
+            self.worker_state.labels(state=each).set(1 if each == state else 0)
+
+    def _counter(self, name: str, doc: str, *labels: str) -> Counter:
+        return Counter(name, doc, labels, registry=self.registry)
+
+    def _gauge(self, name: str, doc: str, *labels: str) -> Gauge:
+        return Gauge(name, doc, labels, registry=self.registry)
+
+    def _histogram(self, name: str, doc: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(name, doc, labels, registry=self.registry, buckets=tuple(buckets))

@@ -1,0 +1,72 @@
+"""Keeping secrets out of lines: by registered value, by the key they stand under, and in connection strings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "********"
+_SHORTEST = 4  # shorter values would blot out half of every line; configuration asks for longer ones
+_KEYS = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|private[_-]?key|credentials?|authorization|dsn)"
+_SECRET_KEY = re.compile(rf"(?i)(?:^|[._\-\s]){_KEYS}s?$")
+_ASSIGNED = re.compile(
+    rf"""(?ix)(?P<key>["']?[\w.-]*{_KEYS}["']?\s*(?:=|:\s)\s*)(?!\s)
+        (?P<value>(?:(?:bearer|basic)\s+)?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^\s,;&)}}\]]+))"""
+)
+_USERINFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]{1,20}://[^\s:/@'\"]*:)(?P<password>[^\s'\"]+)(?P<at>@)")
+_BEARER = re.compile(r"(?i)\b(?P<head>bearer|basic)\s+[A-Za-z0-9._~+/=\-]{8,}")
+
+
+class Redactor:
+    """Replaces secrets in texts. Values are registered in every spelling in which they come by."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._values: frozenset[str] = frozenset()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Register values; also as they look percent-encoded, in repr and in JSON."""
+        found = set(self._values)
+        for secret in secrets:
+            if len(secret) >= _SHORTEST:
+                found |= _spellings(secret)
+        self._values = frozenset(found)
+        if found:
+            longest_first = sorted(found, key=lambda value: (-len(value), value))
+            self._pattern = re.compile("|".join(re.escape(value) for value in longest_first))
+
+    def text(self, text: str) -> str:
+        """`text` without registered values, passwords of connection strings and values after telling keys."""
+        if self._pattern is not None:
+            text = self._pattern.sub(HIDDEN, text)
+        if "://" in text:
+            text = _USERINFO.sub(rf"\g<head>{HIDDEN}\g<at>", text)
+        text = _ASSIGNED.sub(rf"\g<key>{HIDDEN}", text)
+        return _BEARER.sub(rf"\g<head> {HIDDEN}", text)
+
+    def key_is_secret(self, key: str) -> bool:
+        """Whether what stands under `key` is a secret whatever it looks like."""
+        return bool(_SECRET_KEY.search(key))
+
+
+def _spellings(secret: str) -> set[str]:
+    import json
+
+    lines = [line for line in secret.splitlines() if len(line) >= _SHORTEST]
+    plain = {secret, *lines}
+    return {
+        spelling
+        for value in plain
+        for spelling in (
+            value,
+            quote(value, safe=""),
+            quote(value),
+            quote_plus(value),
+            json.dumps(value)[1:-1],
+            json.dumps(value, ensure_ascii=False)[1:-1],
+            repr(value)[1:-1],
+            value.replace("'", "\\'"),
+        )
+    }

@@ -1,0 +1,98 @@
+"""From a chunk's outcomes to what its completion writes: every record in exactly one place."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import orjson
+
+from rpa_core.processing.flow import Flow, Record
+from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
+from rpa_core.resilience.retry import RetryBudget, RetryPolicy
+from rpa_core.store.intake import NewRecord
+from rpa_core.store.ledger import part
+from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk
+
+_MAX_REASON = 2000
+
+
+class Accounting:
+    """Applies the retry policy and encodes results.
+
+    A record that failed waits with full jitter; where retries exceed the budget (a share of what succeeds), they
+    wait the longest delay there is, so that a broken dependency is not hammered.
+    """
+
+    def __init__(self, flow: Flow, policy: RetryPolicy, budget: RetryBudget, rand: random.Random) -> None:
+        self._flow = flow
+        self._policy = policy
+        self._budget = budget
+        self._rand = rand
+
+    def account(
+        self,
+        chunk: Chunk,
+        records: Sequence[Record],
+        outcomes: Sequence[Outcome],
+        remainder_parts: int = 1,
+    ) -> ChunkOutcome:
+        """`outcomes` belong to the first records; the others go on, in `remainder_parts` chunks of about one size."""
+        end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(records))
+        again: dict[tuple[int, float | None], list[int]] = {}
+        results, next_flow = end.results, self._flow.next_flow
+        forward = end.emits.setdefault(next_flow, []) if next_flow else None
+        for record, outcome in zip(records, outcomes, strict=False):
+            match outcome:
+                case Done(data, emits):
+                    try:
+                        encoded = orjson.dumps(data)
+                        emitted = [(emit.flow, NewRecord(orjson.dumps(emit.payload), emit.key)) for emit in emits]
+                    except (TypeError, ValueError) as error:
+                        reason = f"the handler's result is not JSON: {error}"
+                        end.dead.append(DeadLetter(record.id, "unstorable", record.attempt, (reason,)))
+                        continue
+                    results.append((record.id, encoded))
+                    if forward is not None:
+                        forward.append((record.id, NewRecord(encoded, record.key)))
+                    for flow, new in emitted:
+                        end.emits.setdefault(flow, []).append((record.id, new))
+                case Retry(reason, after_s):
+                    if self._policy.exhausted(record.attempt):
+                        tried = f"gave up after {record.attempt} tries: {reason}"
+                        end.dead.append(_letter(record, "exhausted", (tried,)))
+                    else:
+                        again.setdefault((record.attempt, after_s), []).append(record.id)
+                case SetAside(reasons):
+                    end.dead.append(_letter(record, "rejected", reasons or ("no reason given",)))
+        self._budget.record_attempts(len(results))
+        end.moved += [self._retry(ids, tries, after_s) for (tries, after_s), ids in again.items()]
+        end.moved += remainder(chunk, records, len(outcomes), remainder_parts)
+        return end
+
+    def _retry(self, ids: list[int], tries: int, after_s: float | None) -> NewChunk:
+        delay_s = self._policy.delay_s(tries, self._rand)
+        if not self._budget.try_retry(len(ids)):
+            delay_s = self._policy.cap_s * self._rand.uniform(0.5, 1.0)
+        return NewChunk(
+            lo=min(ids),
+            hi=max(ids),
+            n=len(ids),
+            ids=ids,
+            tries=[tries] * len(ids),
+            delay_s=max(delay_s, after_s or 0.0, 0.001),
+        )
+
+
+def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -> list[NewChunk]:
+    """The records from `begin` on as new chunks, ready at once; their claim is not counted."""
+    left = len(records) - begin
+    if left <= 0:
+        return []
+    ids = [record.id for record in records]
+    size = -(-left // max(1, min(parts, left)))
+    return [part(chunk, start, min(start + size, len(records)), ids) for start in range(begin, len(records), size)]
+
+
+def _letter(record: Record, kind: str, reasons: Sequence[str]) -> DeadLetter:
+    return DeadLetter(record.id, kind, record.attempt, tuple(reason[:_MAX_REASON] for reason in reasons))

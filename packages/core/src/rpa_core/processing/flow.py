@@ -1,0 +1,114 @@
+"""What a flow is: a name, a handler, and where its results go next."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rpa_core.checkpoints import Checkpoints
+from rpa_core.processing.outcome import Done, Outcome
+
+if TYPE_CHECKING:
+    import psycopg
+    from pydantic_settings import BaseSettings
+
+_UNREAD = object()
+
+
+class Record:
+    """One immutable input record.
+
+    `id` is unique in the database, `key` unique in its flow (or None), `attempt` counts from 1. `raw` is the
+    payload as stored: JSON text in UTF-8.
+    """
+
+    __slots__ = ("_payload", "attempt", "id", "key", "raw")
+
+    def __init__(self, id: int, key: str | None, raw: bytes, attempt: int = 1) -> None:  # noqa: A002 - the field's name
+        self.id = id
+        self.key = key
+        self.raw = raw
+        self.attempt = attempt
+        self._payload: Any = _UNREAD
+
+    @property
+    def payload(self) -> Any:
+        """The decoded payload; decoded on first use."""
+        if self._payload is _UNREAD:
+            self._payload = orjson.loads(self.raw)
+        return self._payload
+
+    def __repr__(self) -> str:
+        return f"Record(id={self.id}, key={self.key!r}, attempt={self.attempt})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowContext:
+    """What a handler may use besides the record.
+
+    `resources` is whatever the flow's `open` yielded. `settings` is the flow's own settings model, or None.
+    """
+
+    flow: str
+    resources: Any = None
+    settings: Any = None
+
+    def idempotency_key(self, record: Record, effect: str = "") -> str:
+        """A key for effects outside the database: the same for every attempt at this record."""
+        suffix = f":{effect}" if effect else ""
+        return f"{self.flow}:{record.id}{suffix}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenContext:
+    """What a flow's `open` gets: its settings, and the connection strings by database name.
+
+    A flow with effects of its own reaches `checkpoints` at FLOW_EFFECT_DONE, between its effect and its outcome.
+    """
+
+    flow: str
+    settings: Any
+    databases: dict[str, str]
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+
+
+Handler = (
+    Callable[[Record, FlowContext], Outcome]
+    | Callable[[Record, FlowContext], Awaitable[Outcome]]
+    | Callable[[Sequence[Record], FlowContext], Sequence[Outcome]]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A flow, as data.
+
+    handle      `(record, context) -> Outcome`, plain or `async`; with `batch=True`,
+                `(records, context) -> outcomes`, one per record in the same order.
+    open        opens what the handler needs, once per worker; closed when the worker stops.
+    effects     runs on the completing transaction's connection after the fence, with the records that are done:
+                what it writes commits with their outcomes, exactly once.
+    next_flow   every Done's data becomes a record of this flow, under the same key, in the same transaction.
+    concurrency how many records an `async` handler works on at once.
+    settings    a pydantic-settings model with `env_prefix="CONTAINER_"` for the flow's own variables.
+    databases   names of the databases beyond `rpa_db` that the flow needs.
+    """
+
+    name: str
+    handle: Handler
+    batch: bool = False
+    next_flow: str | None = None
+    open: Callable[[OpenContext], AbstractContextManager[Any]] | None = None
+    effects: Callable[[psycopg.Connection[Any], Sequence[tuple[Record, Done]]], None] | None = None
+    concurrency: int = 32
+    settings: type[BaseSettings] | None = None
+    databases: tuple[str, ...] = ()
+    is_async: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_async", inspect.iscoroutinefunction(self.handle))

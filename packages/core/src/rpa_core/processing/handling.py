@@ -1,0 +1,133 @@
+"""Calling the flow's handler: one outcome for each record, whatever the handler does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import psycopg
+
+from rpa_core.errors import RecordRejected, TransientError
+from rpa_core.processing.flow import Flow, FlowContext, Record
+from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
+from rpa_core.store.connect import is_transient
+
+logger = logging.getLogger("rpa.processing")
+_OUTCOMES = (Done, Retry, SetAside)
+
+
+class Handling:
+    """Runs a flow's handler over records, in order, until `go_on` says no.
+
+    The answer covers a prefix of the records: what was not begun has no outcome. An exception of the handler
+    becomes a Retry, RecordRejected a SetAside. A TransientError, or a psycopg error that says the database is
+    away, is raised: it concerns none of the records.
+    """
+
+    def __init__(self, flow: Flow, context: FlowContext, go_on: Callable[[], bool]) -> None:
+        self._flow = flow
+        self._context = context
+        self._go_on = go_on
+        self._loop = asyncio.Runner() if flow.is_async else None
+
+    def close(self) -> None:
+        """Close the event loop of an async flow."""
+        if self._loop is not None:
+            self._loop.close()
+
+    def run(self, records: Sequence[Record]) -> list[Outcome]:
+        """Outcomes of the first records, as many as could be begun."""
+        if self._loop is not None:
+            return self._loop.run(self._concurrently(records))
+        if self._flow.batch:
+            return self._batch(records) if self._go_on() else []
+        return self._one_by_one(records)
+
+    def run_singly(self, record: Record) -> Outcome:
+        """One record by itself: how the records of a chunk that ended a worker are run."""
+        if self._loop is not None:
+            return self._loop.run(self._one_async(record))
+        if self._flow.batch:
+            return self._batch([record])[0]
+        return self._one(record)
+
+    def _one_by_one(self, records: Sequence[Record]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        go_on, one = self._go_on, self._one
+        for record in records:
+            if not go_on():
+                break
+            outcomes.append(one(record))
+        return outcomes
+
+    def _one(self, record: Record) -> Outcome:
+        try:
+            return self._checked(self._flow.handle(record, self._context))  # type: ignore[arg-type]  # one-record form
+        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
+            return self._failed(record, error)
+
+    def _batch(self, records: Sequence[Record]) -> list[Outcome]:
+        """A batch that raises is halved until the culprit stands alone; the handler may see a record twice."""
+        try:
+            outcomes = cast("Sequence[Any]", self._flow.handle(records, self._context))  # type: ignore[arg-type]  # batch form
+            if len(outcomes) != len(records):
+                raise TypeError(f"the handler returned {len(outcomes)} outcomes for {len(records)} records")
+            return [self._checked(outcome) for outcome in outcomes]
+        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
+            if len(records) == 1:
+                return [self._failed(records[0], error)]
+            _raise_if_transient(error)
+            middle = len(records) // 2
+            return self._batch(records[:middle]) + self._batch(records[middle:])
+
+    async def _concurrently(self, records: Sequence[Record]) -> list[Outcome]:
+        limit = asyncio.Semaphore(self._flow.concurrency)
+        running: list[asyncio.Task[Outcome]] = []
+
+        async def bounded(record: Record) -> Outcome:
+            try:
+                return await self._one_async(record)
+            finally:
+                limit.release()
+
+        try:
+            for record in records:
+                await limit.acquire()
+                if not self._go_on():
+                    break
+                running.append(asyncio.create_task(bounded(record)))
+            return list(await asyncio.gather(*running))
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _one_async(self, record: Record) -> Outcome:
+        try:
+            return self._checked(await self._flow.handle(record, self._context))  # type: ignore[arg-type,misc]  # async form
+        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
+            return self._failed(record, error)
+
+    def _checked(self, outcome: Any) -> Outcome:
+        if isinstance(outcome, _OUTCOMES):
+            return outcome
+        raise TypeError(f"the handler returned {type(outcome).__name__}; it must return Done, Retry or SetAside")
+
+    def _failed(self, record: Record, error: Exception) -> Outcome:
+        if isinstance(error, RecordRejected):
+            return SetAside(error.reasons)
+        _raise_if_transient(error)
+        logger.warning(
+            "handler failed on record %s",
+            record.id,
+            exc_info=error,
+            extra={"event.action": "record.failed", "record.id": record.id, "record.attempt": record.attempt},
+        )
+        return Retry(f"{type(error).__name__}: {error}")
+
+
+def _raise_if_transient(error: Exception) -> None:
+    if isinstance(error, TransientError) or (isinstance(error, psycopg.Error) and is_transient(error)):
+        raise error

@@ -1,0 +1,265 @@
+"""The worker's loop over claims. It owns no thread; `stop` ends it after the record in hand."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from rpa_core.checkpoints import Checkpoints, Point
+from rpa_core.clock import Clock, SystemClock
+from rpa_core.errors import StoreUnavailable, TransientError
+from rpa_core.processing import suspects
+from rpa_core.processing.accounting import Accounting
+from rpa_core.processing.backpressure import Gate
+from rpa_core.processing.events import WorkerEvents
+from rpa_core.processing.flow import Flow, FlowContext, Record
+from rpa_core.processing.handling import Handling
+from rpa_core.processing.lease import LeaseKeeper
+from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.processing.session import LedgerSession
+from rpa_core.processing.sizing import ClaimSize
+from rpa_core.resilience.retry import RetryBudget, RetryPolicy
+from rpa_core.store.ledger import Ledger
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, StoredRecord
+from rpa_core.waits import pause
+
+logger = logging.getLogger("rpa.worker")
+_FIRST_POLL_S = 0.005
+_MOST_PARTS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPolicy:
+    """The worker's knobs; times in seconds, sizes in records."""
+
+    ttl_s: float = 10.0
+    claim_records: int = 2000
+    max_claims: int = 3
+    poll_max_s: float = 1.0
+    claim_target_s: float = 0.5
+    commit_interval_s: float = 3.0
+    retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_attempts=5, base_s=1.0, cap_s=300.0))
+    retry_budget_ratio: float = 0.1
+    retry_min_per_s: float = 10.0
+
+
+class Worker:
+    """Processes one flow until `stop` is set.
+
+    `wake` is set by whoever learns of new records; `gates` that are closed keep the worker from claiming.
+    """
+
+    def __init__(
+        self,
+        *,
+        flow: Flow,
+        context: FlowContext,
+        open_ledger: Callable[[], Ledger],
+        policy: WorkerPolicy,
+        stop: threading.Event,
+        wake: threading.Event,
+        gates: Sequence[Gate] = (),
+        events: WorkerEvents | None = None,
+        clock: Clock | None = None,
+        checkpoints: Checkpoints | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._flow = flow
+        self._policy = policy
+        self._stop = stop
+        self._wake = wake
+        self._gates = gates
+        self._events = events or WorkerEvents()
+        self._clock = clock or SystemClock()
+        self._checkpoints = checkpoints or Checkpoints()
+        self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
+        self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
+        self._session = LedgerSession(open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events)
+        self._handling = Handling(flow, context, self._go_on)
+        budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
+        self._accounting = Accounting(flow, policy.retry, budget, self._rand)
+        self._size = ClaimSize(target_s=policy.claim_target_s, most_records=policy.claim_records)
+        self._cursor = 0
+        self._due_s = 0.0
+        self._cut_at = 0.0
+
+    def run(self) -> None:
+        """Work until stopped. Raises StoreRefused or SchemaError if the database turns us away for good."""
+        self.keeper.start()
+        poll_s = _FIRST_POLL_S
+        try:
+            while not self._stop.is_set():
+                self._events.beat()
+                self._wake.clear()
+                worked = self._turn()
+                if worked:
+                    poll_s = _FIRST_POLL_S
+                    continue
+                self._wake.wait(poll_s * self._rand.uniform(0.75, 1.25))
+                poll_s = min(poll_s * 2, self._policy.poll_max_s)
+        finally:
+            self._session.close()
+            self._handling.close()
+            self.keeper.stop()
+
+    def _turn(self) -> bool:
+        """Claim and finish once; False if there was nothing to do, or a gate is closed."""
+        if any(gate.closed for gate in self._gates):
+            self._events.state("paused")
+            return False
+        claim = self._claim()
+        self._events.claimed(claim.n if claim else 0)
+        if claim is None:
+            self._events.state("waiting")
+            return False
+        self._events.state("running")
+        self.keeper.hold(claim)
+        try:
+            self._checkpoints.reach(Point.CLAIMED)
+            self._process(claim)
+        finally:
+            self.keeper.let_go()
+        return True
+
+    def _claim(self) -> Claim | None:
+        """Ready chunks; from time to time, and whenever there are none, what others let run out or what is due."""
+        try:
+            ledger = self._session.ledger()
+            size = {"records": self._size.records, "chunks": self._size.chunks}
+            now = self._clock.monotonic()
+            if now >= self._due_s:
+                self._due_s = now + min(1.0, self._policy.ttl_s / 4) * self._rand.uniform(0.5, 1.0)
+                self._cursor = 0
+                ledger.promote(records=self._policy.claim_records)
+                if claim := ledger.reclaim(**size):
+                    return claim
+            claim = ledger.claim(cursor=self._cursor, **size)
+            if claim is None and self._cursor:
+                self._cursor = 0
+                claim = ledger.claim(cursor=0, **size)
+            if claim is not None:
+                self._cursor = claim.chunks[0].id
+            return claim
+        except psycopg.Error as error:
+            self._session.failed(error)
+            return None
+        except StoreUnavailable:
+            return None
+
+    def _process(self, claim: Claim) -> None:
+        started = self._clock.monotonic()
+        self._cut_at = started + self._policy.commit_interval_s
+        stored = self._session.ask(lambda ledger: ledger.read(claim))
+        if stored is None:  # stopping, or the lease is lost to an outage
+            return
+        ends: list[ChunkOutcome] = []
+        done: dict[int, tuple[Record, Done]] = {}
+        left: list[Chunk] = []
+        delay_s = 0.0
+        for chunk, rows in zip(claim.chunks, stored, strict=True):
+            if left or not self._go_on(begun=bool(ends)):
+                left.append(chunk)
+                continue
+            try:
+                ends.append(self._chunk(claim, chunk, rows, done))
+            except (TransientError, psycopg.Error) as error:
+                logger.warning(
+                    "%s gives records back: %s",
+                    self._flow.name,
+                    error,
+                    extra={"event.action": "claim.given_back", "flow.name": self._flow.name},
+                )
+                delay_s = self._policy.retry.delay_s(1, self._rand)
+                left.append(chunk)
+        self._checkpoints.reach(Point.HANDLED)
+        handled_s = self._clock.monotonic() - started
+        self._finish(claim, ends, done)
+        if left:
+            self._session.ask(lambda ledger: ledger.release(claim, left, delay_s=delay_s))
+        records = sum(len(end.results) + len(end.dead) for end in ends)
+        self._size.learn(records=records, chunks=max(1, len(ends)), took_s=self._clock.monotonic() - started)
+        self._events.handled(records, handled_s)
+        if delay_s:
+            pause(self._stop, delay_s)
+
+    def _chunk(
+        self, claim: Claim, chunk: Chunk, rows: Sequence[StoredRecord], done: dict[int, tuple[Record, Done]]
+    ) -> ChunkOutcome:
+        if end := suspects.verdict(chunk, rows, self._policy.max_claims):
+            return end
+        tries = chunk.tries or ()
+        records = [Record(*row) for row in rows]
+        if chunk.ids is not None and len(rows) == chunk.n:
+            for record, tried in zip(records, tries, strict=True):
+                record.attempt = tried + 1
+        outcomes = (
+            list(self._singly(claim, chunk, records)) if suspects.is_suspect(chunk) else self._handling.run(records)
+        )
+        if self._flow.effects is not None:
+            done.update(
+                (record.id, (record, outcome))
+                for record, outcome in zip(records, outcomes, strict=False)
+                if isinstance(outcome, Done)
+            )
+        return self._accounting.account(chunk, records, outcomes, self._parts(len(outcomes), len(records)))
+
+    def _singly(self, claim: Claim, chunk: Chunk, records: Sequence[Record]) -> Iterator[Outcome]:
+        for position, record in enumerate(records):
+            if not self._go_on():
+                return
+            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at))  # type: ignore[misc]  # bound now
+            yield self._handling.run_singly(record)
+        self._session.ask(lambda ledger: ledger.progress(claim, chunk, None))
+
+    def _parts(self, begun: int, n: int) -> int:
+        """Into how many chunks the rest goes: pieces of one commit interval each, so that idle workers can help."""
+        left = n - begun
+        if left <= 0 or begun == 0:
+            return 1
+        return max(1, min(_MOST_PARTS, left // begun))
+
+    def _finish(self, claim: Claim, ends: list[ChunkOutcome], done: dict[int, tuple[Record, Done]]) -> None:
+        """Complete, through outages: what is finished is kept until the database says whose it is."""
+        effects = self._flow.effects
+        write_effects = None
+        if effects is not None:
+
+            def write_effects(connection: psycopg.Connection, ids: Sequence[int]) -> None:  # type: ignore[type-arg]
+                effects(connection, [done[record_id] for record_id in ids])
+
+        pending = ends
+        with self._events.committing():
+            while pending:
+                try:
+                    ledger = self._session.ledger(mine=claim)
+                    kept = ledger.complete(claim, pending, write_effects)
+                    self._tell(pending, kept)
+                    return
+                except (psycopg.Error, StoreUnavailable) as error:
+                    if isinstance(error, psycopg.Error):
+                        self._session.failed(error)
+                    answer = self._session.ask(lambda ledger: ledger.settle(claim), mine=claim, insist=True)
+                    if answer is None:
+                        return
+                    completed, held = answer
+                    self._tell([e for e in pending if e.chunk.id not in held], completed)
+                    pending = [end for end in pending if end.chunk.id in held]
+
+    def _tell(self, ends: Sequence[ChunkOutcome], kept: set[int]) -> None:
+        for end in ends:
+            if end.chunk.id in kept:
+                self._events.completed(done=len(end.results), moved=end.n_moved, dead=end.n_dead)
+            else:
+                self._events.lost(end.chunk.n)
+
+    def _go_on(self, begun: bool = True) -> bool:
+        """Whether another record may be begun; with `begun`, also whether it is not yet time to commit."""
+        if self._stop.is_set() or not self.keeper.trusted():
+            return False
+        self._events.beat()
+        return not begun or self._clock.monotonic() < self._cut_at

@@ -1,0 +1,118 @@
+"""Connections to PostgreSQL, and the one table that tells what an error of its means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+from psycopg.types.string import ByteaBinaryLoader
+from psycopg_pool import ConnectionPool
+
+from rpa_core.errors import RpaError, SchemaError, StoreRefused, StoreUnavailable
+
+_REFUSED = {
+    "28P01": "wrong password: correct the password of this role or the secret it is read from",
+    "28000": "this role may not log in from here: correct the user name, or pg_hba.conf",
+    "3D000": "no such database: create it, or correct the name in the URL",
+    "42501": "missing privilege: grant it to this role",
+}
+_SCHEMA = {
+    "42P01": "a table is missing: run `rpa db migrate`",
+    "3F000": "the schema is missing: run `rpa db migrate`",
+    "42883": "a function is missing: run `rpa db migrate`",
+    "42703": "a column is missing: run `rpa db migrate`",
+}
+# Whole classes: connection lost (08), resources (53), operator intervention (57), system (58); and what a retry
+# of the same transaction cures: serialization, deadlock, lock timeout, a server that is read-only for now.
+_TRANSIENT_CLASSES = ("08", "53", "57", "58")
+_TRANSIENT = {"40001", "40P01", "55P03", "25006"}
+# libpq reports these before there is a SQLSTATE; the server's own words are all there is.
+_REFUSED_TEXT = (
+    "password authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+)
+
+
+def connect(
+    dsn: str, *, autocommit: bool = True, application_name: str = "rpa", connect_timeout_s: float = 5
+) -> psycopg.Connection[Any]:
+    """Open one connection; JSON columns come as bytes when read in binary.
+
+    No statement is prepared on the server and no session setting is made, so that PgBouncer in transaction mode
+    may stand between. Raises `StoreUnavailable` or `StoreRefused`.
+    """
+    try:
+        connection = psycopg.connect(
+            dsn,
+            autocommit=autocommit,
+            prepare_threshold=None,
+            **conninfo.conninfo_to_dict(dsn) | _defaults(application_name, connect_timeout_s),
+        )
+    except psycopg.Error as error:
+        raise classify(error) from error
+    prepare(connection)
+    return connection
+
+
+def _defaults(application_name: str, connect_timeout_s: float) -> dict[str, Any]:
+    """Notice a dead peer within about 20 s even where no answer ever comes."""
+    return {
+        "application_name": application_name,
+        "connect_timeout": max(2, round(connect_timeout_s)),
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+
+
+def prepare(connection: psycopg.Connection[Any]) -> None:
+    """Read json as its bytes: it is decoded once, where it is needed."""
+    connection.adapters.register_loader("json", ByteaBinaryLoader)
+
+
+def open_pool(
+    dsn: str, *, min_size: int = 0, max_size: int = 4, timeout_s: float = 5, application_name: str = "rpa"
+) -> ConnectionPool[psycopg.Connection[Any]]:
+    """A bounded pool whose connections are checked before use; it opens in the background and never raises."""
+    return ConnectionPool(
+        dsn,
+        min_size=min_size,
+        max_size=max_size,
+        timeout=timeout_s,
+        open=True,
+        max_lifetime=1800,
+        max_idle=120,
+        check=ConnectionPool.check_connection,
+        configure=prepare,
+        kwargs={"prepare_threshold": None, **_defaults(application_name, timeout_s)},
+        name=application_name,
+    )
+
+
+def classify(error: psycopg.Error) -> RpaError:
+    """What this error means for us: away for now, refused for good, an old schema, or a defect.
+
+    Source of the codes: PostgreSQL's appendix A, "PostgreSQL Error Codes".
+    """
+    state = error.sqlstate or ""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if state in _REFUSED:
+        return StoreRefused(f"PostgreSQL refused: {said} ({_REFUSED[state]})")
+    if state in _SCHEMA:
+        return SchemaError(f"PostgreSQL: {said} ({_SCHEMA[state]})")
+    if not state and any(text in str(error) for text in _REFUSED_TEXT):
+        return StoreRefused(f"PostgreSQL refused: {said}")
+    if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT:
+        return StoreUnavailable(f"PostgreSQL is not available: {said}")
+    if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return StoreUnavailable(f"PostgreSQL cannot be reached: {said}")
+    return RpaError(f"PostgreSQL: {said} [{state}]")
+
+
+def is_transient(error: psycopg.Error) -> bool:
+    """Whether the same call may succeed later."""
+    return isinstance(classify(error), StoreUnavailable)

@@ -1,0 +1,20 @@
+"""Rows in the text format of COPY, built as bytes: the fastest way into PostgreSQL from Python."""
+
+from __future__ import annotations
+
+_TABLE = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+NULL = "\\N"
+
+
+def text(value: str | None) -> str:
+    """A text column."""
+    return NULL if value is None else value.translate(_TABLE)
+
+
+def json_text(value: bytes) -> bytes:
+    """A json column, from any JSON text."""
+    if b"\\" in value:
+        value = value.replace(b"\\", b"\\\\")
+    if b"\n" in value or b"\r" in value or b"\t" in value:
+        value = value.replace(b"\n", b"\\n").replace(b"\r", b"\\r").replace(b"\t", b"\\t")
+    return value

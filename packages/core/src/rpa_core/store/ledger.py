@@ -1,0 +1,206 @@
+"""The life of a chunk: claim, read, renew, complete, release, reclaim. Every write carries the lease."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psycopg
+
+from rpa_core.checkpoints import Checkpoints, Point
+from rpa_core.clock import Clock, SystemClock
+from rpa_core.store import completion
+from rpa_core.store.connect import connect
+from rpa_core.store.sql import statements
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, NewChunk, StoredRecord
+
+Effects = Callable[[psycopg.Connection[Any], Sequence[int]], None]
+
+
+class Ledger:
+    """One flow's ledger over one connection; not shared between threads.
+
+    Every method raises psycopg errors as they come; `store.connect.classify` says what they mean.
+    """
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        *,
+        flow: str,
+        owner: str,
+        ttl_s: float,
+        clock: Clock | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.connection = connection
+        self.flow = flow
+        self._sql = statements("ledger")
+        self._clock = clock or SystemClock()
+        self._checkpoints = checkpoints or Checkpoints()
+        row = connection.execute("SELECT rpa.flow_id(%s)", (flow,)).fetchone()
+        assert row is not None
+        self.flow_id: int = row[0]
+        self._who = {"flow": self.flow_id, "owner": owner, "ttl_s": ttl_s}
+        self._ttl_s = ttl_s
+
+    @classmethod
+    def open(
+        cls,
+        dsn: str,
+        *,
+        flow: str,
+        owner: str,
+        ttl_s: float,
+        connect_timeout_s: float = 5,
+        checkpoints: Checkpoints | None = None,
+    ) -> Ledger:
+        """Connect and open; raises StoreUnavailable or StoreRefused."""
+        connection = connect(dsn, application_name=f"rpa {flow} {owner}"[:63], connect_timeout_s=connect_timeout_s)
+        try:
+            return cls(connection, flow=flow, owner=owner, ttl_s=ttl_s, checkpoints=checkpoints)
+        except BaseException:
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def claim(self, *, records: int, chunks: int, cursor: int = 0) -> Claim | None:
+        """Lease ready chunks holding about `records` records (the last one may go over); None if there are none.
+
+        `cursor` is the chunk id to look from: it spares the dead index entries of what was done long ago.
+        """
+        return self._take("claim", records=records, chunks=chunks, cursor=cursor)
+
+    def reclaim(self, *, records: int, chunks: int) -> Claim | None:
+        """Lease chunks whose lease ran out, whoever held them."""
+        return self._take("reclaim", records=records, chunks=chunks)
+
+    def _take(self, statement: str, **parameters: int) -> Claim | None:
+        lease_id, taken_at = uuid.uuid4(), self._clock.monotonic()
+        rows = self.connection.execute(self._sql[statement], self._who | parameters | {"lease": lease_id}).fetchall()
+        if not rows:
+            return None
+        return Claim(lease_id=lease_id, chunks=tuple(sorted(map(Chunk._make, rows))), taken_at=taken_at)
+
+    def promote(self, *, records: int, chunks: int = 1000) -> int:
+        """Make due retries ready, up to about `records` records; returns how many."""
+        row = self.connection.execute(
+            self._sql["promote"], {"flow": self.flow_id, "records": records, "chunks": chunks}
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def read(self, claim: Claim) -> list[list[StoredRecord]]:
+        """The records of each chunk, in its order."""
+        found: list[list[StoredRecord]] = [[] for _ in claim.chunks]
+        ranges = [number for number, chunk in enumerate(claim.chunks) if chunk.ids is None]
+        with self.connection.cursor(binary=True) as cursor:
+            if ranges:
+                chunks = [claim.chunks[number] for number in ranges]
+                cursor.execute(
+                    self._sql["read_ranges"],
+                    {
+                        "periods": [chunk.period for chunk in chunks],
+                        "los": [chunk.lo for chunk in chunks],
+                        "his": [chunk.hi for chunk in chunks],
+                    },
+                )
+                for position, record_id, key, payload in cursor.fetchall():
+                    found[ranges[position - 1]].append(StoredRecord(record_id, key, payload))
+            for number, chunk in enumerate(claim.chunks):
+                if chunk.ids is not None:
+                    cursor.execute(self._sql["read_ids"], {"period": chunk.period, "ids": chunk.ids})
+                    by_id = {row[1]: StoredRecord(*row[1:]) for row in cursor.fetchall()}
+                    found[number] = [by_id[record_id] for record_id in chunk.ids if record_id in by_id]
+        return found
+
+    def renew(self, claim: Claim) -> set[int]:
+        """Extend the claim's leases by one TTL; returns the chunks that are still ours and not being completed."""
+        rows = self.connection.execute(
+            self._sql["renew"],
+            {"ids": [c.id for c in claim.chunks], "lease": claim.lease_id, "ttl_s": self._ttl_s},
+        ).fetchall()
+        return {row[0] for row in rows}
+
+    def progress(self, claim: Claim, chunk: Chunk, position: int | None) -> bool:
+        """Note which record of a suspect chunk is in flight; False if the lease is gone."""
+        return bool(
+            self.connection.execute(
+                self._sql["progress"], {"id": chunk.id, "lease": claim.lease_id, "progress": position}
+            ).fetchone()
+        )
+
+    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Effects | None = None) -> set[int]:
+        """End chunks with all that belongs to them, in one transaction; returns the ids of those still ours.
+
+        A chunk whose lease was lost is left out, with everything of it. `effects` is called with the ids of the
+        records that get a result, inside the transaction.
+        """
+        wanted = list(outcomes)
+        while wanted:
+            try:
+                completion.write(
+                    self.connection,
+                    self._sql,
+                    claim.lease_id,
+                    self.flow_id,
+                    wanted,
+                    effects,
+                    self._checkpoints,
+                )
+            except completion.NotHeld as lost:
+                wanted = [outcome for outcome in wanted if outcome.chunk.id in lost.held]
+            else:
+                self._checkpoints.reach(Point.COMMITTED)
+                break
+        return {outcome.chunk.id for outcome in wanted}
+
+    def settle(self, claim: Claim) -> tuple[set[int], set[int]]:
+        """After a COMMIT of unknown outcome: (chunks that our lease completed, chunks that it still holds)."""
+        ids = [chunk.id for chunk in claim.chunks]
+        with self.connection.transaction():
+            held = self.connection.execute(self._sql["settle_lock"], {"ids": ids, "lease": claim.lease_id}).fetchall()
+            done = self.connection.execute(
+                self._sql["settle_done"],
+                {"ids": ids, "lease": claim.lease_id, "periods": sorted({c.period for c in claim.chunks})},
+            ).fetchall()
+        return {row[0] for row in done}, {row[0] for row in held}
+
+    def release(self, claim: Claim, chunks: Sequence[Chunk], *, delay_s: float = 0.0) -> set[int]:
+        """Give chunks back unprocessed, without counting the claim; returns those that were still ours."""
+        rows = self.connection.execute(
+            self._sql["release"],
+            {"ids": [chunk.id for chunk in chunks], "lease": claim.lease_id, "delay_s": delay_s},
+        ).fetchall()
+        return {row[0] for row in rows}
+
+    def release_others(self, claim: Claim | None) -> int:
+        """Give back every lease of this owner but `claim`'s: claims whose answer was lost with a connection."""
+        return len(
+            self.connection.execute(
+                self._sql["release_others"], self._who | {"lease": claim.lease_id if claim else None}
+            ).fetchall()
+        )
+
+
+def part(chunk: Chunk, start: int, stop: int, ids: Sequence[int], *, attempts: int = 0) -> NewChunk:
+    """The records `start..stop` of a chunk, as a chunk of their own. `ids` are all of the chunk's, in order.
+
+    The ids are listed, unless the part of a range is whole: then the bounds are enough.
+    """
+    chosen = list(ids[start:stop])
+    if chunk.ids is None:
+        return NewChunk(lo=chosen[0], hi=chosen[-1], n=len(chosen), attempts=attempts)
+    assert chunk.tries is not None
+    tries = dict(zip(chunk.ids, chunk.tries, strict=True))
+    return NewChunk(
+        lo=min(chosen),
+        hi=max(chosen),
+        n=len(chosen),
+        ids=chosen,
+        tries=[tries[i] for i in chosen],
+        attempts=attempts,
+    )

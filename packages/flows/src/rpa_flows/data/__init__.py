@@ -1,0 +1,1 @@
+"""Shipped surveys: each codebook beside the data it describes."""

@@ -1,0 +1,59 @@
+"""The connection to survey_hub: writes each response once, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import orjson
+import psycopg
+
+from rpa_core.store.connect import connect
+
+Response = dict[str, Any]
+
+
+class SurveyHub:
+    """One connection of its own, opened on first use and again after it broke. For one thread."""
+
+    def __init__(self, dsn: str, survey: str) -> None:
+        self._dsn = dsn
+        self._survey = survey
+        self._connection: psycopg.Connection[Any] | None = None
+        self._insert = resources.files("rpa_flows.rpa1").joinpath("insert_responses.sql").read_bytes()
+
+    def store(self, responses: Mapping[str, Response]) -> dict[str, Response]:
+        """Commit the responses whose key is new; answer those that survey_hub already has, by key.
+
+        Raises TransientError or psycopg.OperationalError while the database is away: nothing is known about the
+        batch then, and the whole of it can be stored again.
+        """
+        if not responses:
+            return {}
+        connection = self._connected()
+        try:
+            batch = orjson.dumps(list(responses.items()))
+            rows = connection.execute(self._insert, {"survey": self._survey, "responses": batch.decode()}).fetchall()
+            # A statement of its own: a row that another worker committed meanwhile is in no snapshot before.
+            return self._present(connection, [key for (key,) in rows]) if rows else {}
+        except psycopg.OperationalError:
+            self.close()
+            raise
+
+    def _present(self, connection: psycopg.Connection[Any], keys: list[str]) -> dict[str, Response]:
+        rows = connection.execute(
+            "SELECT key, response FROM public.responses WHERE survey = %s AND key = ANY(%s)", (self._survey, keys)
+        )
+        return dict(rows.fetchall())
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn, application_name=f"rpa1 {self._survey}")
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; the next `store` opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,54 @@
+"""Settings of rpa3; the address is checked here, before any record is claimed."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Rpa3Settings(BaseSettings):
+    """Variables `CONTAINER_DELIVERY_...`."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTAINER_", extra="ignore")
+
+    delivery_url: str = Field(description="Where each scored response is POSTed; https, or http to this machine")
+    delivery_token: SecretStr | None = Field(default=None, description="Bearer token for the receiver")
+    delivery_allow_http: bool = Field(default=False, description="Allow http to other machines: nothing is encrypted")
+    delivery_timeout_s: float = Field(default=10.0, gt=0, le=300, description="Seconds for one request in all")
+    delivery_concurrency: int = Field(default=16, ge=1, le=64, description="Requests under way at once")
+
+    @model_validator(mode="after")
+    def _address(self) -> Self:
+        problem = _problem(self.delivery_url, allow_http=self.delivery_allow_http)
+        if problem:
+            raise ValueError(f"CONTAINER_DELIVERY_URL: {problem}")
+        return self
+
+
+def _problem(url: str, *, allow_http: bool) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        return f"not a URL ({error}); write https://HOST/PATH"
+    if parts.scheme not in ("http", "https") or not host:
+        return "not a web address; write https://HOST/PATH"
+    if parts.username is not None or parts.password is not None:
+        return "carries a user or password, which would show in logs; use CONTAINER_DELIVERY_TOKEN_FILE"
+    if parts.scheme == "http" and not allow_http and not _is_loopback(host):
+        return "http is not encrypted; use https, or accept it with CONTAINER_DELIVERY_ALLOW_HTTP=true"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

