@@ -76,8 +76,7 @@ class ArmedCheckpoints(Checkpoints):
             if arm.point == point and arm.nth == nth:
                 self._do(arm)
 
-    @staticmethod
-    def _do(arm: Arm) -> None:
+    def _do(self, arm: Arm) -> None:
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{reached_line(arm)}\n".encode())
         match arm.action:
             case Action.KILL:

@@ -92,7 +92,7 @@ def find() -> Programs:
         raise PostgresError(f"{_WHEEL} carries no {_INSTALL}/bin/postgres; install version 0.6 or newer")
     account = _account()
     if account.uid is not None and not everyone_can_reach(install):
-        install = _copy(install)
+        install = copied(install)
     return Programs(bin=install / "bin", account=account)
 
 
@@ -124,7 +124,7 @@ def _account() -> Account:
     return Account(uid=entry.pw_uid, gid=entry.pw_gid)
 
 
-def _copy(install: Path) -> Path:
+def copied(install: Path) -> Path:
     """A world-readable copy named by the content's hash; made once, then shared by every process."""
     target = temporary_root() / f"rpa-testkit-postgres-{_content_key(install)}"
     if not target.exists():

@@ -16,7 +16,10 @@ from rpa_core.config.sources import SECRETS_DIR, STRICT
 DATABASE: Final = "CONTAINER_DATABASE_"
 SERVICE: Final = "CONTAINER_SERVICE_"
 CONTROL: Final = frozenset({SECRETS_DIR, STRICT})
-FOREIGN: Final = frozenset({"CONTAINER_HOST", "CONTAINER_SSHKEY", "CONTAINER_CONNECTION"})  # Podman's own
+# Podman owns the first three; the others are set by some platforms and images to say what runs
+FOREIGN: Final = frozenset(
+    {"CONTAINER_HOST", "CONTAINER_SSHKEY", "CONTAINER_CONNECTION", "CONTAINER_NAME", "CONTAINER_ID", "CONTAINER_IMAGE"}
+)
 _LINK_VALUE = re.compile(r"^(tcp|udp|sctp)://")
 _LINK_NAME = re.compile(
     r"^CONTAINER(_[A-Z0-9_]+)?_(SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$"

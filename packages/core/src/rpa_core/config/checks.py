@@ -2,57 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from rpa_core.config.models import ContainerConfig, DatabaseConfig, ServiceDependency
+from rpa_core.config.models import (
+    DatabaseConfig,
+    HealthCheckConfig,
+    IntakeConfig,
+    ServiceDependency,
+    WorkerConfig,
+)
 from rpa_core.config.problems import Code, Problem
 
 
-def cross_checks(config: ContainerConfig) -> Iterator[Problem]:
-    """Contradictions between settings; each names the variable to change first."""
-    worker, health, intake = config.worker, config.health_check_config, config.intake
-    rules = (
-        (
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    holds: bool
+    variables: tuple[str, str]
+    text: str
+
+
+def cross_checks(
+    worker: WorkerConfig, health: HealthCheckConfig, intake: IntakeConfig, failed: Container[str] = ()
+) -> Iterator[Problem]:
+    """Contradictions between settings; each names the variable to change first.
+
+    A rule about a variable in `failed` is left out: its value is not known yet.
+    """
+    for rule in (*_worker_rules(worker), *_other_rules(worker, health, intake)):
+        if not rule.holds and not any(name in failed for name in rule.variables):
+            yield Problem(variable=rule.variables[0], text=rule.text, code=Code.CONFLICT)
+
+
+def _worker_rules(worker: WorkerConfig) -> tuple[_Rule, ...]:
+    return (
+        _Rule(
             worker.low_water < worker.high_water,
-            "CONTAINER_LOW_WATER",
+            ("CONTAINER_LOW_WATER", "CONTAINER_HIGH_WATER"),
             f"is {worker.low_water}, but must be below CONTAINER_HIGH_WATER ({worker.high_water})",
         ),
-        (
+        _Rule(
             worker.shutdown_timeout_s < worker.stop_grace_s,
-            "CONTAINER_SHUTDOWN_TIMEOUT",
+            ("CONTAINER_SHUTDOWN_TIMEOUT", "CONTAINER_STOP_GRACE"),
             f"is {worker.shutdown_timeout_s:g} s, but the platform kills after CONTAINER_STOP_GRACE "
-            f"({worker.stop_grace_s:g} s); lower the first or raise the platform's grace period and the second",
+            f"({worker.stop_grace_s:g} s); lower it, or raise the platform's grace and CONTAINER_STOP_GRACE",
         ),
-        (
+        _Rule(
             worker.retry_base_s <= worker.retry_cap_s,
-            "CONTAINER_RETRY_BASE",
+            ("CONTAINER_RETRY_BASE", "CONTAINER_RETRY_CAP"),
             f"is {worker.retry_base_s:g} s, but must not exceed CONTAINER_RETRY_CAP ({worker.retry_cap_s:g} s)",
         ),
-        (
+        _Rule(
             worker.period_days <= worker.retention_days,
-            "CONTAINER_PERIOD_DAYS",
+            ("CONTAINER_PERIOD_DAYS", "CONTAINER_RETENTION_DAYS"),
             f"is {worker.period_days}, but must not exceed CONTAINER_RETENTION_DAYS ({worker.retention_days})",
         ),
-        (
-            worker.poll_max_s < worker.lease_ttl_s,
-            "CONTAINER_POLL_MAX",
-            f"is {worker.poll_max_s:g} s, but must be below CONTAINER_LEASE_TTL ({worker.lease_ttl_s:g} s)",
-        ),
-        (
+    )
+
+
+def _other_rules(worker: WorkerConfig, health: HealthCheckConfig, intake: IntakeConfig) -> tuple[_Rule, ...]:
+    return (
+        _Rule(
             intake.max_line_bytes <= intake.max_body_bytes,
-            "CONTAINER_INTAKE_MAX_LINE",
+            ("CONTAINER_INTAKE_MAX_LINE", "CONTAINER_INTAKE_MAX_BODY"),
             f"is {intake.max_line_bytes}, but must not exceed CONTAINER_INTAKE_MAX_BODY ({intake.max_body_bytes})",
         ),
-        (
+        _Rule(
             health.heartbeat_max_age_s > worker.poll_max_s,
-            "CONTAINER_HEALTH_HEARTBEAT_MAX_AGE",
+            ("CONTAINER_HEALTH_HEARTBEAT_MAX_AGE", "CONTAINER_POLL_MAX"),
             f"is {health.heartbeat_max_age_s:g} s, but must exceed CONTAINER_POLL_MAX ({worker.poll_max_s:g} s)",
         ),
     )
-    for holds, variable, text in rules:
-        if not holds:
-            yield Problem(variable=variable, text=text, code=Code.CONFLICT)
 
 
 def database_checks(name: str, database: DatabaseConfig) -> Iterator[Problem]:

@@ -8,24 +8,33 @@ from typing import Any
 from pydantic import SecretStr
 
 from rpa_core.config.fields import Variable, leaf_types
+from rpa_core.config.models import LABEL_PATTERN
 from rpa_core.config.units import parse_bytes, parse_seconds
+
+PATTERNS = {LABEL_PATTERN: "letters, digits, '.', '_' and '-', at most 63 of them"}
 
 
 def expects(variable: Variable) -> str:
-    """One clause such as `give a whole number from 1 to 1000`."""
+    """One clause such as `give a whole number (at least 1, at most 1000)`."""
+    return f"give {wanted(variable)}"
+
+
+def wanted(variable: Variable) -> str:
+    """The form alone: `a whole number (at least 1, at most 1000)`."""
     leaves = leaf_types(variable.field.annotation)
-    words = _kind(leaves, variable)
-    bounds = _bounds(variable)
-    return f"give {words}{bounds}"
+    return f"{_kind(leaves, variable)}{_bounds(variable)}".replace(") (", ", ")
+
+
+def literals(leaf: Any) -> tuple[str, ...]:
+    """The allowed texts of a Literal, else nothing."""
+    return tuple(map(str, typing.get_args(leaf))) if typing.get_origin(leaf) is typing.Literal else ()
 
 
 def _kind(leaves: tuple[Any, ...], variable: Variable) -> str:
-    choices = [
-        choice for leaf in leaves if typing.get_origin(leaf) is typing.Literal for choice in typing.get_args(leaf)
-    ]
+    choices = [choice for leaf in leaves for choice in literals(leaf)]
     if choices:
-        return f"one of {', '.join(map(str, choices))}"
-    validators = {getattr(item, "func", None) for item in variable.field.metadata}
+        return f"one of {', '.join(choices)}"
+    validators = {getattr(item, "func", None) for item in variable.metadata}
     if parse_seconds in validators:
         return "a duration in seconds or with a unit (2.5, 10s, 5m)"
     if parse_bytes in validators:
@@ -45,12 +54,14 @@ def _kind(leaves: tuple[Any, ...], variable: Variable) -> str:
         return "postgresql://user@host:5432/database (the password may come as ..._PASSWORD or ..._PASSWORD_FILE)"
     if variable.name.endswith("URL"):
         return "http://host:port/path, https://... or tcp://host:port"
-    return variable.description[:1].lower() + variable.description[1:] if variable.description else "a text"
+    if any(getattr(item, "pattern", None) for item in variable.metadata):
+        return "a name"
+    return "a text"
 
 
 def _bounds(variable: Variable) -> str:
     low = high = pattern = None
-    for item in variable.field.metadata:
+    for item in variable.metadata:
         for name in ("ge", "gt"):
             bound = getattr(item, name, None)
             if bound is not None:
@@ -62,5 +73,5 @@ def _bounds(variable: Variable) -> str:
         pattern = getattr(item, "pattern", None) or pattern
     limits = ", ".join(part for part in (low, high) if part)
     if pattern:
-        limits = f"{limits}, matching {pattern}".lstrip(", ")
+        limits = ", ".join(part for part in (limits, PATTERNS.get(pattern, f"matching {pattern}")) if part)
     return f" ({limits})" if limits else ""

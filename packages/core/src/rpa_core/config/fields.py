@@ -32,6 +32,11 @@ class Variable:
         return any(leaf is SecretStr for leaf in leaf_types(self.field.annotation))
 
     @property
+    def metadata(self) -> tuple[Any, ...]:
+        """Constraints and validators, those of a union's members (`Label | None`) included."""
+        return (*self.field.metadata, *_nested_metadata(self.field.annotation))
+
+    @property
     def required(self) -> bool:
         return self.field.is_required()
 
@@ -59,6 +64,15 @@ def leaf_types(annotation: Any) -> tuple[Any, ...]:
     if origin in (typing.Union, types.UnionType):
         return tuple(leaf for part in typing.get_args(annotation) for leaf in leaf_types(part))
     return (annotation,)
+
+
+def _nested_metadata(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) is typing.Annotated:
+        kind, *found = typing.get_args(annotation)
+        return (*found, *_nested_metadata(kind))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(item for part in typing.get_args(annotation) for item in _nested_metadata(part))
+    return ()
 
 
 def section(annotation: Any) -> type[BaseModel] | None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import re
+import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from rpa_core.config.expects import expects
+from rpa_core.config.expects import expects, literals
 from rpa_core.config.fields import Variable, leaf_types
 from rpa_core.config.problems import Code, Problem, form
 from rpa_core.config.sources import Found, Sources
 
 M = TypeVar("M", bound=BaseModel)
+_QUANTITY = re.compile(r"[+-]?\d{1,15}(\.\d{1,6})?\s?[A-Za-z]{0,3}")
 
 
 class Section:
@@ -24,6 +29,7 @@ class Section:
         self.found: dict[str, Found] = {}
         self._by_path: dict[tuple[str, ...], tuple[str, Variable]] = {}
         self._failed: set[tuple[str, ...]] = set()
+        self.failed: set[str] = set()
         for variable in variables:
             name = f"{prefix}{variable.name}"
             self._by_path[variable.path] = (name, variable)
@@ -34,6 +40,7 @@ class Section:
                 self.put(variable.path, _prepared(variable, found.text))
             elif len(sources.problems) > before:
                 self._failed.add(variable.path)  # said already: do not call it missing as well
+                self.failed.add(name)
 
     def put(self, path: tuple[str, ...], value: Any) -> None:
         """Set the value at `path`."""
@@ -56,6 +63,17 @@ class Section:
             return None
         return instance
 
+    def valid_part(self, key: str, model: type[M]) -> M | None:
+        """The section under `key` with its defaults in place of what failed; call after `build`."""
+        values = dict(self.values.get(key, {}))
+        for path in self._failed:
+            if path[0] == key:
+                values.pop(path[-1], None)
+        try:
+            return model(**values)
+        except ValidationError:  # a validator of the whole section, already reported
+            return None
+
     def _problem(self, detail: ErrorDetails) -> Problem | None:
         path = tuple(str(part) for part in detail["loc"])
         known = next(
@@ -67,10 +85,12 @@ class Section:
         name, variable = known
         if variable.path in self._failed:
             return None
+        self._failed.add(variable.path)
+        self.failed.add(name)
         if detail["type"] == "missing":
             text = f"is required and not set; {expects(variable)}"
             return Problem(variable=name, text=text, code=Code.MISSING)
-        text = f"got {self._shown(name, variable)}; {expects(variable)}"
+        text = f"got {self._shown(name, variable)}; {expects(variable)}{self._nearest(name, variable)}"
         own_words = detail["type"] in ("value_error", "assertion_error")
         if own_words:
             text = f"{self._safe(detail['msg'].removeprefix('Value error, '))} (got {self._shown(name, variable)})"
@@ -81,13 +101,16 @@ class Section:
         if found is None:
             return "a value from the defaults"
         numeric = {int, float} & set(leaf_types(variable.field.annotation))
-        if numeric and not variable.secret and len(found.text) <= 20:
-            try:
-                float(found.text)
-            except ValueError:
-                return form(found.text)
+        if numeric and not variable.secret and _QUANTITY.fullmatch(found.text.strip()):
             return found.text.strip()
         return form(found.text)
+
+    def _nearest(self, name: str, variable: Variable) -> str:
+        """`. Did you mean production?` for a field with a closed set of values."""
+        choices = [choice for leaf in leaf_types(variable.field.annotation) for choice in literals(leaf)]
+        text = self.found[name].text.strip().lower() if name in self.found else ""
+        close = difflib.get_close_matches(text, choices, n=1, cutoff=0.5)
+        return f". Did you mean {close[0]}?" if close else ""
 
     def _safe(self, message: str) -> str:
         """A validator's own message without the values that it may repeat."""
@@ -99,9 +122,6 @@ class Section:
 
 def _prepared(variable: Variable, text: str) -> Any:
     """Lists may be written with commas, everything structured as JSON; the rest is the model's business."""
-    import json
-    import typing
-
     kinds = {typing.get_origin(leaf) or leaf for leaf in leaf_types(variable.field.annotation)}
     if kinds & {list, tuple, set, frozenset, dict}:
         if text.lstrip()[:1] in ("[", "{"):

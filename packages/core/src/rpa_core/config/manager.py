@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings
 
 from rpa_core.config import derive
@@ -14,7 +14,15 @@ from rpa_core.config.catalogue import DATABASE, FOREIGN, SERVICE, Catalogue, is_
 from rpa_core.config.cgroup import read_limits
 from rpa_core.config.checks import cross_checks, database_checks, service_checks
 from rpa_core.config.loading import Section
-from rpa_core.config.models import ContainerConfig, DatabaseConfig, ResourceLimits, ServiceDependency
+from rpa_core.config.models import (
+    ContainerConfig,
+    DatabaseConfig,
+    HealthCheckConfig,
+    IntakeConfig,
+    ResourceLimits,
+    ServiceDependency,
+    WorkerConfig,
+)
 from rpa_core.config.problems import Code, Problem, lines
 from rpa_core.config.sources import Found, Sources
 from rpa_core.errors import ConfigError
@@ -60,6 +68,8 @@ class ContainerConfigManager:
         self._settings: BaseModel | None = None
         self._sources: dict[str, str] = {}
         self._problems: tuple[Problem, ...] | None = None
+        self._valid_databases: dict[str, DatabaseConfig] = {}
+        self._valid_services: list[ServiceDependency] = []
         self.ignored: tuple[str, ...] = ()
 
     @property
@@ -108,6 +118,29 @@ class ContainerConfigManager:
             self._problems = tuple(dict.fromkeys(self._read(sources)))
         return self._problems
 
+    def secret_values(self) -> tuple[str, ...]:
+        """Every secret of the configuration and of the flow's own settings, for the logs' redaction."""
+        own = self.load_flow_settings()
+        values = (getattr(own, name) for name in type(own).model_fields) if own is not None else ()
+        secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return (*self.load_container_config().secret_values(), *secrets)
+
+    def warnings(self) -> tuple[Problem, ...]:
+        """What was seen and left alone: variables that other programs own."""
+        self.problems()
+        text = "belongs to another program (Kubernetes service links, Podman) and is left alone"
+        return tuple(Problem(variable=name, text=text, code=Code.SERVICE_LINK) for name in self.ignored)
+
+    def valid_databases(self) -> dict[str, DatabaseConfig]:
+        """The databases whose own settings are sound, whatever else is wrong."""
+        self.problems()
+        return dict(self._valid_databases)
+
+    def valid_services(self) -> list[ServiceDependency]:
+        """The services whose own settings are sound, whatever else is wrong."""
+        self.problems()
+        return list(self._valid_services)
+
     def _read(self, sources: Sources) -> list[Problem]:
         problems: list[Problem] = []
         names = [*sources.environ, *sources.mounted_names]
@@ -122,14 +155,19 @@ class ContainerConfigManager:
         self._fill(top, databases, services, limits)
         config = top.build(ContainerConfig, problems)
         self._note(top.found, self._catalogue.flat)
-        if config is not None:
-            problems += cross_checks(config)
-            self._loaded = config
+        self._loaded = config
+        problems += self._contradictions(top)
         if self._flow_settings is not None:
             own = Section(sources, self._catalogue.flow.values())
             self._settings = own.build(self._flow_settings, problems)
             self._note(own.found, self._catalogue.flow)
         return [*self._unknown(sources, links, databases), *sources.problems, *problems]
+
+    def _contradictions(self, top: Section) -> Iterable[Problem]:
+        worker = top.valid_part("worker", WorkerConfig)
+        health = top.valid_part("health_check_config", HealthCheckConfig)
+        intake = top.valid_part("intake", IntakeConfig)
+        return cross_checks(worker, health, intake, top.failed) if worker and health and intake else ()
 
     def _fill(
         self,
@@ -164,8 +202,11 @@ class ContainerConfigManager:
             database = part.build(DatabaseConfig, problems)
             self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.database})
             if database is not None:
-                problems += database_checks(name, database)
+                wrong = list(database_checks(name, database))
+                problems += wrong
                 found[name] = database
+                if not wrong:
+                    self._valid_databases[name] = database
         return found
 
     def _read_services(
@@ -181,8 +222,11 @@ class ContainerConfigManager:
             service = part.build(ServiceDependency, problems)
             self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.service})
             if service is not None:
-                problems += service_checks(service)
+                wrong = list(service_checks(service))
+                problems += wrong
                 found.append(service)
+                if not wrong:
+                    self._valid_services.append(service)
         return found
 
     def _note(self, found: Mapping[str, Found], known: Mapping[str, object]) -> None:

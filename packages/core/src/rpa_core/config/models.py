@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from rpa_core.config.fields import variable
 from rpa_core.config.units import Bytes, Seconds
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 _MIB = 1024 * 1024
 

@@ -85,9 +85,7 @@ def _broken(feed: Feed, start: int, error: Exception) -> BadLine:
     lines_read, last = feed.lines_read(), feed.last_line()
     if isinstance(error, BrokenLine):
         reason = (
-            error.reason
-            if lines_read == 1
-            else f"a quote opened on this line runs into line {last}: {error.reason}"
+            error.reason if lines_read == 1 else f"a quote opened on this line runs into line {last}: {error.reason}"
         )
     elif isinstance(error, TooLong):
         reason = f"a quote opened on this line is not closed within {error.limit_bytes} bytes"

@@ -25,9 +25,7 @@ def as_lines_of(chunks: Iterable[bytes], encoding: str) -> tuple[Iterator[bytes]
             raise LookupError(name)
         ascii_based = '\r\n",;\t|'.encode(name) == b'\r\n",;\t|'
     except (LookupError, UnicodeError, ValueError) as error:
-        raise InputError(
-            f"unknown text encoding {encoding!r}: use utf-8, latin-1, cp1252, utf-16, ..."
-        ) from error
+        raise InputError(f"unknown text encoding {encoding!r}: use utf-8, latin-1, cp1252, utf-16, ...") from error
     if name == "utf-8-sig":
         name = "utf-8"
     if not ascii_based:

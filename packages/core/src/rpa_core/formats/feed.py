@@ -14,7 +14,7 @@ _REREAD_SLACK_LIMITS = 16  # times max_line_bytes
 _REREAD_RATIO = 4  # times the bytes read
 
 
-class BrokenLine(Exception):  # noqa: N818 - says what the line is; never leaves this room
+class BrokenLine(Exception):
     """A physical line that cannot be text."""
 
     def __init__(self, reason: str) -> None:
@@ -22,7 +22,7 @@ class BrokenLine(Exception):  # noqa: N818 - says what the line is; never leaves
         self.reason = reason
 
 
-class TooLong(Exception):  # noqa: N818 - as above
+class TooLong(Exception):
     """The record under way exceeds the limit."""
 
     def __init__(self, limit_bytes: int) -> None:

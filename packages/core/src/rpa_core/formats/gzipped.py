@@ -50,13 +50,9 @@ def _unpacked(chunks: Iterator[bytes], max_ratio: int) -> Iterator[bytes]:
                 raise InputError(f"the gzip data is broken after {plain} unpacked bytes: {error}") from error
             plain += len(piece)
             if plain > packed * max_ratio + _SLACK_BYTES:
-                raise InputError(
-                    f"the gzip data unpacks to more than {max_ratio} times its size; refused as hostile"
-                )
+                raise InputError(f"the gzip data unpacks to more than {max_ratio} times its size; refused as hostile")
             if piece:
                 yield piece
             pending = member.unused_data if member.eof else member.unconsumed_tail
     if not member.eof and not fresh:
-        raise InputError(
-            f"the gzip data is cut short: it ends after {plain} unpacked bytes without its trailer"
-        )
+        raise InputError(f"the gzip data is cut short: it ends after {plain} unpacked bytes without its trailer")

@@ -39,12 +39,8 @@ def read_header(
         raise InputError(f"line {feed.last_line()}, the header: broken quoting: {error}") from error
     names = _names(fields)
     if key_field is not None and key_field not in names:
-        raise InputError(
-            f"no column {key_field!r} to take the key from; the header has {', '.join(map(repr, names))}"
-        )
-    return Header(
-        delimiter=found, names=names, key_at=names.index(key_field) if key_field is not None else None
-    )
+        raise InputError(f"no column {key_field!r} to take the key from; the header has {', '.join(map(repr, names))}")
+    return Header(delimiter=found, names=names, key_at=names.index(key_field) if key_field is not None else None)
 
 
 def _sniff(text: str, quote: str, candidates: Sequence[str]) -> str:

@@ -35,8 +35,7 @@ def excerpt_of(raw: bytes | str) -> str:
     else:
         text = raw[: _EXCERPT_CHARS + 1]
     shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text[:_EXCERPT_CHARS]
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text[:_EXCERPT_CHARS]
     )
     return shown + "…" if len(text) > _EXCERPT_CHARS or len(shown) > _EXCERPT_CHARS * 2 else shown
 

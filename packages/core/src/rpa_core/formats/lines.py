@@ -36,9 +36,7 @@ def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[Line]:
             ends = piece.endswith((b"\n", b"\r"))
             if ends and not size:
                 length = len(piece)
-                yield Line(
-                    number, offset, piece if length <= max_line_bytes else piece[:max_line_bytes], length
-                )
+                yield Line(number, offset, piece if length <= max_line_bytes else piece[:max_line_bytes], length)
                 number, offset = number + 1, offset + length
                 continue
             size += len(piece)

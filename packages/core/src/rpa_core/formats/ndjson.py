@@ -21,9 +21,7 @@ def read_ndjson(
     plain, _ = as_lines_of(chunks, "utf-8")
     for number, offset, raw, size_bytes in split_lines(plain, max_line_bytes):
         if size_bytes > max_line_bytes:
-            yield BadLine(
-                number, f"the line has {size_bytes} bytes; the limit is {max_line_bytes}", excerpt_of(raw)
-            )
+            yield BadLine(number, f"the line has {size_bytes} bytes; the limit is {max_line_bytes}", excerpt_of(raw))
             continue
         text = raw.strip(b" \t\r\n")
         if text:
@@ -37,9 +35,7 @@ def json_item(number: int, text: bytes, key_field: str | None, offset: int = 0) 
     except orjson.JSONDecodeError as error:
         return BadLine(number, _reason(error, text, offset), excerpt_of(text))
     if not isinstance(value, dict):
-        return BadLine(
-            number, "not a JSON object: a record is {...} with its fields by name", excerpt_of(text)
-        )
+        return BadLine(number, "not a JSON object: a record is {...} with its fields by name", excerpt_of(text))
     if b"\\u0000" in text and _NUL_ESCAPE.search(text):
         return BadLine(
             number, "contains the NUL character \\u0000, which PostgreSQL text cannot hold", excerpt_of(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -28,8 +28,8 @@ class HealthStatus:
 
     status: State
     message: str
+    timestamp: datetime
     details: Mapping[str, Any] = field(default_factory=dict)
-    timestamp: datetime = datetime.min.replace(tzinfo=UTC)
     check_duration: float = 0.0
 
     @property

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rpa_core.clock import Clock
-from rpa_core.health.model import Check, Finding, HealthStatus
+from rpa_core.health.model import Check, Finding, HealthStatus, Scope
+
+NOT_YET = "not checked yet"
 
 
 def start_thread(name: str, work: Callable[[], None]) -> None:
@@ -90,12 +92,12 @@ class CheckRunner:
             slot = self._slots[check.name]
             result, started_at, finished_at = slot.result, slot.started_at, slot.finished_at
         if started_at is not None and now - started_at > check.timeout_s:
-            return self._failed(f"no answer within {check.timeout_s:g} s", now - started_at)
+            return self._failed(check, f"no answer within {check.timeout_s:g} s", now - started_at)
         if result is None or finished_at is None:
-            return self._failed("not checked yet", 0.0)
+            return self._unknown(check)
         age_s = now - finished_at
         if age_s > 3 * self._ttl_s + check.timeout_s:
-            return self._failed(f"the last check ended {age_s:.0f} s ago: checks are not being run", age_s)
+            return self._failed(check, f"the last check ended {age_s:.0f} s ago: checks are not being run", age_s)
         return result
 
     def _wait_s(self, slot: _Slot, now: float) -> float:
@@ -128,10 +130,19 @@ class CheckRunner:
             if slot.run == run:
                 slot.result, slot.finished_at, slot.started_at = result, now, None
 
-    def _failed(self, message: str, duration_s: float) -> HealthStatus:
+    def _failed(self, check: Check, message: str, duration_s: float) -> HealthStatus:
         return HealthStatus(
-            status="unhealthy", message=message, timestamp=self._clock.utcnow(), check_duration=duration_s
+            status="unhealthy" if check.required else "degraded",
+            message=message,
+            timestamp=self._clock.utcnow(),
+            check_duration=duration_s,
         )
+
+    def _unknown(self, check: Check) -> HealthStatus:
+        """Before the first result nothing is ready, but nothing is dead either."""
+        if check.scope is not Scope.LIVE:
+            return self._failed(check, NOT_YET, 0.0)
+        return HealthStatus(status="healthy", message=NOT_YET, timestamp=self._clock.utcnow())
 
 
 def _text(error: Exception) -> str:

@@ -74,10 +74,7 @@ def configure(
 ) -> Logging:
     """Send every log record, warning and unhandled exception through one formatter to `stream` (stdout)."""
     redactor = Redactor(secrets)
-    formatter: logging.Formatter
-    if format == "json":
-        formatter = JsonFormatter(redactor, service or Service())
-    else:
-        formatter = ConsoleFormatter(redactor)
+    as_json = format == "json"
+    formatter = JsonFormatter(redactor, service or Service()) if as_json else ConsoleFormatter(redactor)
     writer = QueueWriter(stream or sys.stdout, formatter, queue_records)
     return Logging(writer, redactor, Hooks(writer, enabled=hooks), logging.getLevelName(level.upper()))

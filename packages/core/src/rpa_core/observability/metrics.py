@@ -44,8 +44,8 @@ class Metrics:
     """
 
     def __init__(self, *, flow: str | None = None) -> None:
-        # Process-wide in the library, and untyped: the extra `_created` series only cost space.
-        disable_created_metrics()  # type: ignore[no-untyped-call] - the library has no annotation here
+        # Process-wide in the library, which left it without annotations; the `_created` series only cost space.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         self.records = self._counter("rpa_records", "Records by what became of them", "flow", "outcome")
         self.record_duration = self._histogram(

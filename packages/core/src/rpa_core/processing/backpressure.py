@@ -32,7 +32,3 @@ class Gate:
     def closed(self) -> bool:
         """Whether intake should wait."""
         return self._closed.is_set()
-
-    def admit(self) -> float | None:
-        """None when open; else the seconds after which to ask again."""
-        return 5.0 if self.closed else None

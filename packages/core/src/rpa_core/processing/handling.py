@@ -26,20 +26,20 @@ class Handling:
     away, is raised: it concerns none of the records.
     """
 
-    def __init__(self, flow: Flow, context: FlowContext, go_on: Callable[[], bool]) -> None:
+    def __init__(
+        self, flow: Flow, context: FlowContext, go_on: Callable[[], bool], loop: asyncio.Runner | None = None
+    ) -> None:
+        if flow.is_async and loop is None:
+            raise ValueError(f"flow {flow.name} is async: it needs a loop to run in")
         self._flow = flow
         self._context = context
         self._go_on = go_on
-        self._loop = asyncio.Runner() if flow.is_async else None
-
-    def close(self) -> None:
-        """Close the event loop of an async flow."""
-        if self._loop is not None:
-            self._loop.close()
+        self._loop = loop
 
     def run(self, records: Sequence[Record]) -> list[Outcome]:
         """Outcomes of the first records, as many as could be begun."""
-        if self._loop is not None:
+        if self._flow.is_async:
+            assert self._loop is not None
             return self._loop.run(self._concurrently(records))
         if self._flow.batch:
             return self._batch(records) if self._go_on() else []
@@ -47,7 +47,8 @@ class Handling:
 
     def run_singly(self, record: Record) -> Outcome:
         """One record by itself: how the records of a chunk that ended a worker are run."""
-        if self._loop is not None:
+        if self._flow.is_async:
+            assert self._loop is not None
             return self._loop.run(self._one_async(record))
         if self._flow.batch:
             return self._batch([record])[0]

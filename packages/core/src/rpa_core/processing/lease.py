@@ -22,6 +22,7 @@ from rpa_core.waits import pause
 logger = logging.getLogger("rpa.lease")
 _RENEWALS_PER_TTL = 3
 _MARGIN = 0.1
+_SOON_S = 0.25
 
 
 class LeaseKeeper:
@@ -82,29 +83,34 @@ class LeaseKeeper:
                 continue
             try:
                 ledger = ledger or self._open_ledger()
-                self._renew(ledger, claim)
+                if not self._renew(ledger, claim):
+                    wait_s = min(wait_s, _SOON_S)
             except (psycopg.Error, RpaError) as error:
                 logger.warning("lease not renewed: %s", error, extra={"event.action": "lease.renewal_failed"})
                 if ledger is not None:
                     ledger.close()
                     ledger = None
-                wait_s = min(wait_s, 0.5)
+                wait_s = min(wait_s, _SOON_S)
         if ledger is not None:
             ledger.close()
 
-    def _renew(self, ledger: Ledger, claim: Claim) -> None:
+    def _renew(self, ledger: Ledger, claim: Claim) -> bool:
+        """Renew once; False if it should be tried again soon."""
         sent = self._clock.monotonic()
-        kept = ledger.renew(claim)
+        renewed, ours = ledger.renew(claim)
         with self._guard:
             if self._claim is not claim:
-                return
-            if len(kept) == len(claim.chunks):
+                return True
+            if len(renewed) == len(claim.chunks):
                 self._trusted_until = sent + self._trust_s
-                return
+                return True
+            if len(ours) == len(claim.chunks):
+                return False
             self._trusted_until = 0.0
         logger.warning(
             "lease lost: another worker took over %d of %d chunks",
-            len(claim.chunks) - len(kept),
+            len(claim.chunks) - len(ours),
             len(claim.chunks),
             extra={"event.action": "lease.lost"},
         )
+        return True

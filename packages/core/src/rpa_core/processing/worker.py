@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import threading
@@ -51,7 +52,7 @@ class WorkerPolicy:
 class Worker:
     """Processes one flow until `stop` is set.
 
-    `wake` is set by whoever learns of new records; `gates` that are closed keep the worker from claiming.
+    An async flow runs in `loop`, which stays the caller's. `wake` is set by whoever learns of new records; `gates` that are closed keep the worker from claiming.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Worker:
         events: WorkerEvents | None = None,
         clock: Clock | None = None,
         checkpoints: Checkpoints | None = None,
+        loop: asyncio.Runner | None = None,
         seed: int | None = None,
     ) -> None:
         self._flow = flow
@@ -80,7 +82,7 @@ class Worker:
         self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
         self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
         self._session = LedgerSession(open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events)
-        self._handling = Handling(flow, context, self._go_on)
+        self._handling = Handling(flow, context, self._go_on, loop)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
         self._accounting = Accounting(flow, policy.retry, budget, self._rand)
         self._size = ClaimSize(target_s=policy.claim_target_s, most_records=policy.claim_records)
@@ -104,7 +106,6 @@ class Worker:
                 poll_s = min(poll_s * 2, self._policy.poll_max_s)
         finally:
             self._session.close()
-            self._handling.close()
             self.keeper.stop()
 
     def _turn(self) -> bool:
@@ -178,6 +179,7 @@ class Worker:
                 left.append(chunk)
         self._checkpoints.reach(Point.HANDLED)
         handled_s = self._clock.monotonic() - started
+        self.keeper.let_go()  # from here on the row locks of the completion keep others away
         self._finish(claim, ends, done)
         if left:
             self._session.ask(lambda ledger: ledger.release(claim, left, delay_s=delay_s))

@@ -117,13 +117,17 @@ class Ledger:
                     found[number] = [by_id[record_id] for record_id in chunk.ids if record_id in by_id]
         return found
 
-    def renew(self, claim: Claim) -> set[int]:
-        """Extend the claim's leases by one TTL; returns the chunks that are still ours and not being completed."""
-        rows = self.connection.execute(
-            self._sql["renew"],
-            {"ids": [c.id for c in claim.chunks], "lease": claim.lease_id, "ttl_s": self._ttl_s},
-        ).fetchall()
-        return {row[0] for row in rows}
+    def renew(self, claim: Claim) -> tuple[set[int], set[int]]:
+        """Extend the claim's leases by one TTL; returns (chunks renewed, chunks that are still ours).
+
+        They differ where a row was locked at that moment by a statement of the same worker.
+        """
+        ids = {chunk.id for chunk in claim.chunks}
+        parameters = {"ids": list(ids), "lease": claim.lease_id, "ttl_s": self._ttl_s}
+        renewed = {row[0] for row in self.connection.execute(self._sql["renew"], parameters)}
+        if renewed == ids:
+            return renewed, ids
+        return renewed, {row[0] for row in self.connection.execute(self._sql["still_ours"], parameters)}
 
     def progress(self, claim: Claim, chunk: Chunk, position: int | None) -> bool:
         """Note which record of a suspect chunk is in flight; False if the lease is gone."""

@@ -153,3 +153,13 @@ def put_back(
 def set_paused(connection: psycopg.Connection[Any], flow: str, paused: bool) -> None:
     """Let no worker claim from a flow, or let them again."""
     connection.execute("UPDATE rpa.flow SET paused = %s WHERE id = rpa.flow_id(%s)", (paused, flow))
+
+
+def requeue(connection: psycopg.Connection[Any], flow: str) -> int:
+    """Make every record that waits for its next try ready now; returns how many. Commits as it goes."""
+    total = 0
+    while True:
+        row = connection.execute(statements("lookup")["requeue"], {"flow": flow}).fetchone()
+        if not row or not row[0]:
+            return total
+        total += int(row[0])

@@ -1,4 +1,7 @@
-"""Conditions on answers and scores: `when = { PID = [5, 6], selfLR = { ge = 6 }, ClinLR = { gt_field = "DoleLR" } }`."""
+"""Conditions on answers and scores.
+
+`when = { PID = [5, 6], selfLR = { ge = 6 }, ClinLR = { gt_field = "DoleLR" } }` holds when all three do.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ class Comparison(NamedTuple):
 
 def parse(raw: Any, path: str, problems: Problems) -> tuple[Comparison, ...]:
     """The comparisons of one `when` table; a bare value means equal, a list means one of."""
-    if not isinstance(raw, Mapping):
-        problems.add(path, f"{raw!r} is not a table", "write when = { FIELD = VALUE }")
+    if not isinstance(raw, Mapping) or not raw:
+        problems.add(path, f"{raw!r} holds no condition", "write when = { FIELD = VALUE }")
         return ()
     found: list[Comparison] = []
     for name, test in raw.items():

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from rpa_core.errors import ConfigError
 from rpa_flows.codebook import conditions
@@ -91,9 +91,17 @@ def _assemble(raw: dict[str, Any], problems: Problems) -> Codebook | None:
         "summary": problems.read(SummaryView, "summary", raw.get("summary", {})) or SummaryView(),
     }
     book = problems.read(Codebook, "", {**raw, **parts})
-    if book is not None:
-        check_references(book, raw, problems)
+    check_references(book or _stand_in(raw, parts), raw, problems)
     return book
+
+
+def _stand_in(raw: Mapping[str, Any], parts: Mapping[str, Any]) -> Codebook:
+    """The entries under a sound heading, so that a bad heading does not hide what is wrong between them."""
+    heading = {"encoding": raw.get("encoding", "utf-8"), "key": raw.get("key", ())}
+    try:
+        return Codebook(name="unread", title="", **heading, **parts)
+    except ValidationError:
+        return Codebook(name="unread", title="", **parts)
 
 
 def _section(raw: Mapping[str, Any], name: str, problems: Problems) -> Mapping[str, Any]:

@@ -168,7 +168,7 @@ class Combination(Entry):
 
     kind: Literal["combination"]
     title: str = ""
-    when: tuple[Comparison, ...] = Field(min_length=1)
+    when: tuple[Comparison, ...]
 
 
 Flag = MissingShare | StraightLine | Combination

@@ -94,7 +94,7 @@ def _pick(names: tuple[str, ...]) -> _Pick:
 def _item(book: Codebook, item: Item) -> Callable[[Any], float | None]:
     field = book.fields[item.field]
     if item.values:
-        by_code = {code: value for code, value in item.values.items()}
+        by_code = dict(item.values)
 
         def look_up(answer: Any) -> float | None:
             return None if answer is None else _turned(by_code[str(answer)], item.reverse)

@@ -8,7 +8,7 @@ Two databases have no common commit. What a crash leaves at each step:
 | crash | survey_hub | rpa_db | what follows |
 |---|---|---|---|
 | before survey_hub commits | nothing | nothing | the records are claimed again |
-| between the two commits   | the response | nothing | the records are claimed again; the same response under the same key changes nothing |
+| between the two | the response | nothing | the records are claimed again; the same response changes nothing |
 | after rpa_db commits      | the response | the outcome and rpa2's record | nothing |
 
 The write is `ON CONFLICT DO NOTHING`, not an update: after a crash an old record may run again, long after a newer

@@ -29,7 +29,7 @@ class _Ingest:
 @contextmanager
 def open_ingest(context: OpenContext) -> Iterator[_Ingest]:
     """Compile the codebook; survey_hub is connected to with the first batch. Raises ConfigError."""
-    settings: Rpa1Settings = context.settings or Rpa1Settings()
+    settings: Rpa1Settings = context.settings
     book = load_codebook(settings.codebook)
     hub = SurveyHub(context.databases["survey_hub"], book.name)
     try:

@@ -27,7 +27,7 @@ class _Scoring:
 @contextmanager
 def open_scoring(context: OpenContext) -> Iterator[_Scoring]:
     """Compile the codebook. Raises ConfigError."""
-    settings: Rpa2Settings = context.settings or Rpa2Settings()
+    settings: Rpa2Settings = context.settings
     book = load_codebook(settings.codebook)
     yield _Scoring(survey=book.name, score=compile_scorer(book), validate=compile_validator(book))
 

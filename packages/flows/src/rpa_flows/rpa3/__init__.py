@@ -10,7 +10,8 @@ Every request of a record therefore carries the same `Idempotency-Key`, by which
 | 3xx | retry: nothing is wrong with the record, the URL is |
 | other 4xx | set aside, with the status and the start of the body |
 
-409 is the answer to a repetition while the first request is still being worked on (draft-ietf-httpapi-idempotency-key-header).
+409 is the answer to a repetition while the first request is still being worked on
+(draft-ietf-httpapi-idempotency-key-header, 2.6).
 """
 
 from rpa_flows.rpa3.flow import FLOW

@@ -16,16 +16,26 @@ from rpa_flows.rpa3.settings import Rpa3Settings
 @contextmanager
 def open_delivery(context: OpenContext) -> Iterator[Delivery]:
     """The receiver of the settings. Leave it before the event loop of the handler is closed."""
-    settings: Rpa3Settings = context.settings or Rpa3Settings()
-    requests = logging.getLogger("httpx")  # a line for every request at INFO, and none that says more than ours
-    level = requests.level
-    requests.setLevel(logging.WARNING)
+    settings: Rpa3Settings = context.settings
     delivery = Delivery(settings, SystemClock())
+    with _quiet("httpx", "httpcore"):
+        try:
+            yield delivery
+        finally:
+            delivery.close()
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """The client logs a line for every request, and at DEBUG the headers of the answer, which may echo the token."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        yield delivery
+        yield
     finally:
-        delivery.close()
-        requests.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 async def deliver(record: Record, context: FlowContext) -> Outcome:

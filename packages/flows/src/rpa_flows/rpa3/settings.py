@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -15,18 +14,19 @@ class Rpa3Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CONTAINER_", extra="ignore")
 
+    delivery_allow_http: bool = Field(default=False, description="Allow http to other machines: nothing is encrypted")
     delivery_url: str = Field(description="Where each scored response is POSTed; https, or http to this machine")
     delivery_token: SecretStr | None = Field(default=None, description="Bearer token for the receiver")
-    delivery_allow_http: bool = Field(default=False, description="Allow http to other machines: nothing is encrypted")
     delivery_timeout_s: float = Field(default=10.0, gt=0, le=300, description="Seconds for one request in all")
     delivery_concurrency: int = Field(default=16, ge=1, le=64, description="Requests under way at once")
 
-    @model_validator(mode="after")
-    def _address(self) -> Self:
-        problem = _problem(self.delivery_url, allow_http=self.delivery_allow_http)
+    @field_validator("delivery_url")
+    @classmethod
+    def _address(cls, url: str, info: ValidationInfo) -> str:
+        problem = _problem(url, allow_http=bool(info.data.get("delivery_allow_http")))
         if problem:
-            raise ValueError(f"CONTAINER_DELIVERY_URL: {problem}")
-        return self
+            raise ValueError(problem)
+        return url
 
 
 def _problem(url: str, *, allow_http: bool) -> str | None:

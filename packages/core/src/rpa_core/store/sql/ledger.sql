@@ -78,6 +78,10 @@ UPDATE rpa.chunk c SET lease_until = clock_timestamp() + make_interval(secs => %
 FROM mine WHERE c.id = mine.id AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 RETURNING c.id;
 
+-- name: still_ours
+-- Which chunks a lease still holds, whether or not their rows are locked right now.
+SELECT id FROM rpa.chunk WHERE id = ANY(%(ids)s::bigint[]) AND lease_id = %(lease)s AND state = 'l';
+
 -- name: progress
 -- Where a worker stands in a chunk that has ended workers before; asynchronous, one row.
 UPDATE rpa.chunk SET progress = %(progress)s
@@ -108,8 +112,8 @@ SELECT * FROM held RETURNING id;
 -- name: insert_chunk
 -- A chunk for what goes on: retries (waiting), a remainder or the part of a split (ready).
 INSERT INTO rpa.chunk (flow, period, lo, hi, ids, tries, n, state, not_before, attempts, parent)
-VALUES (%(flow)s, %(period)s, %(lo)s, %(hi)s, %(ids)s::bigint[], %(tries)s::smallint[], %(n)s, %(state)s,
-        CASE WHEN %(state)s = 'w' THEN clock_timestamp() + make_interval(secs => %(delay_s)s) END,
+VALUES (%(flow)s, %(period)s, %(lo)s, %(hi)s, %(ids)s::bigint[], %(tries)s::smallint[], %(n)s, %(state)s::"char",
+        CASE WHEN %(delay_s)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
         %(attempts)s, %(parent)s);
 
 -- name: release

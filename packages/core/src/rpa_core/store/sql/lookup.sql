@@ -74,3 +74,13 @@ SELECT coalesce(sum(n), 0)::integer, pg_notify('rpa.' || %(flow)s, '') FROM queu
 -- name: ids_of_keys
 SELECT r.id FROM rpa.record r JOIN rpa.flow f ON f.id = r.flow
 WHERE f.name = %(flow)s AND r.key = ANY(%(keys)s::text[]);
+
+-- name: requeue
+-- Make records that wait for their next try ready now, 1,000 chunks at a time.
+WITH waiting AS MATERIALIZED (
+    SELECT c.id FROM rpa.chunk c JOIN rpa.flow f ON f.id = c.flow
+    WHERE f.name = %(flow)s AND c.state = 'w' LIMIT 1000 FOR UPDATE OF c SKIP LOCKED
+), moved AS (
+    UPDATE rpa.chunk c SET state = 'r', not_before = NULL FROM waiting w WHERE c.id = w.id RETURNING c.n
+)
+SELECT coalesce(sum(n), 0)::integer, pg_notify('rpa.' || %(flow)s, '') FROM moved;

@@ -1,0 +1,53 @@
+"""The group of subcommands; each is a module with an object named `command`, imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from rpa_core.version import VERSION
+
+# Name -> one line of help. The lines stand here so that `rpa --help` imports no subcommand.
+COMMANDS = {
+    "config": "Check, show and document the configuration.",
+    "db": "Bring the database's schema up to date, or look at it.",
+    "health": "Ask a running container how it is (exit 0 or 1).",
+    "records": "Load records, look at them, retry what was set aside.",
+    "run": "Run a flow until SIGTERM, then drain.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports `rpa_core.cli.<name>` when `<name>` is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"rpa_core.cli.{cmd_name}").command
+        assert isinstance(command, click.Command), cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def group() -> click.Group:
+    """The `rpa` command."""
+
+    @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+    @click.version_option(VERSION, prog_name="rpa")
+    def rpa() -> None:
+        """Run record-processing flows on PostgreSQL; every outcome is committed exactly once.
+
+        Configuration comes from CONTAINER_* variables: `rpa config example` lists them, `rpa config check --connect`
+        says what is wrong. Exit codes: 0 ok, 64 usage, 65 bad data, 69 a dependency is away, 75 try again later,
+        77 refused, 78 configuration.
+        """
+
+    assert isinstance(rpa, click.Group)
+    return rpa

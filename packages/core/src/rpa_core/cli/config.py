@@ -1,0 +1,87 @@
+"""`rpa config check|show|schema|example`."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+FLOW_OPTION = click.option(
+    "--flow", metavar="FLOW", help="Include this flow's own settings; default: CONTAINER_FLOW_NAME."
+)
+
+
+@click.group("config")
+def command() -> None:
+    """Check, show and document the configuration."""
+
+
+@command.command("check")
+@click.option("--connect", is_flag=True, help="Connect to the databases and look at the services, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@FLOW_OPTION
+def check(connect: bool, as_json: bool, flow: str | None) -> None:
+    """Say everything that is wrong, at once. Exit code 78 if anything is."""
+    from rpa_core.cli.flow_settings import about
+    from rpa_core.services.validator import ConfigurationValidator
+
+    known = about(flow, os.environ)
+    validator = ConfigurationValidator(
+        os.environ, flow_settings=known.settings, flow_name=known.name, databases=known.databases
+    )
+    report = validator.generate_startup_report(connect=connect, further=known.problems)
+    click.echo(report.to_json() if as_json else report.to_text(), err=not (report.ready or as_json))
+    if not report.ready:
+        raise SystemExit(78)
+
+
+@command.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@FLOW_OPTION
+def show(as_json: bool, flow: str | None) -> None:
+    """Print every variable with its value (secrets hidden) and where the value came from."""
+    from rpa_core.cli.flow_settings import about
+    from rpa_core.config.display import shown
+    from rpa_core.config.manager import ContainerConfigManager
+
+    known = about(flow, os.environ)
+    manager = ContainerConfigManager(
+        os.environ,
+        flow_settings=known.settings,
+        flow_name=known.name,
+        databases=known.databases,
+        needs_flow=False,
+    )
+    rows = shown(manager)
+    if as_json:
+        table = {row.variable: {"value": row.value, "source": row.source} for row in rows}
+        click.echo(json.dumps(table, indent=2, ensure_ascii=False))
+        return
+    width = max(len(row.variable) for row in rows)
+    values = max(len(row.text) for row in rows)
+    for row in rows:
+        click.echo(f"{row.variable:<{width}}  {row.text:<{min(values, 60)}}  {row.source}")
+
+
+@command.command("schema")
+@FLOW_OPTION
+def schema(flow: str | None) -> None:
+    """Print a JSON schema of the variables."""
+    from rpa_core.cli.flow_settings import about
+    from rpa_core.config.catalogue import Catalogue
+    from rpa_core.config.documents import json_schema
+
+    known = about(flow, os.environ)
+    click.echo(json.dumps(json_schema(Catalogue(known.settings)), indent=2, ensure_ascii=False))
+
+
+@command.command("example")
+@FLOW_OPTION
+def example(flow: str | None) -> None:
+    """Print an .env example: every variable with its meaning, its form and its default."""
+    from rpa_core.cli.flow_settings import about
+    from rpa_core.config.catalogue import Catalogue
+    from rpa_core.config.documents import env_example
+
+    click.echo(env_example(Catalogue(about(flow, os.environ).settings)), nl=False)

@@ -1,0 +1,267 @@
+"""`rpa records load|status|failed|retry|requeue|pause|resume`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from rpa_core.cli.databases import database_option, rpa_db
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from rpa_core.runtime.loading import LoadPlan
+
+KINDS = ("rejected", "exhausted", "crash", "unstorable", "unreadable")
+
+
+@click.group("records")
+def command() -> None:
+    """Load records, see what became of them, put back what was set aside."""
+
+
+@contextmanager
+def _connection(database: str | None) -> Iterator[psycopg.Connection[Any]]:
+    import psycopg
+
+    from rpa_core.store.connect import classify, connect
+
+    with connect(rpa_db(database), application_name="rpa records") as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise classify(error) from error
+
+
+@command.command("load")
+@click.argument("flow")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--format", "form", type=click.Choice(["csv", "tsv", "ndjson", "json"]), help="Default: by the ending.")
+@click.option("--key", "key_field", metavar="FIELD", help="The field that holds each record's key.")
+@click.option(
+    "--bad-lines",
+    type=click.Choice(["set-aside", "reject"]),
+    default="set-aside",
+    show_default=True,
+    help="Keep unreadable lines as dead letters, or load nothing if there is one.",
+)
+@click.option("--delimiter", help="CSV delimiter; default: found out. Use '\\t' for a tab.")
+@click.option("--encoding", default="utf-8", show_default=True)
+@click.option("--max-line-bytes", type=int, default=1024 * 1024, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_option
+def load_command(
+    flow: str,
+    files: tuple[Path, ...],
+    form: str | None,
+    key_field: str | None,
+    bad_lines: Any,
+    delimiter: str | None,
+    encoding: str,
+    max_line_bytes: int,
+    as_json: bool,
+    database: str | None,
+) -> None:
+    """Load FILES (CSV, TSV, NDJSON, JSON; also gzip; - is stdin) into FLOW.
+
+    Each file is one transaction: it is loaded whole or not at all. Loading the same file again changes nothing.
+    """
+    from rpa_core.cli.progress import bytes_progress
+    from rpa_core.formats import Format, format_of
+    from rpa_core.runtime.loading import LoadPlan, load
+
+    loaded = []
+    with _connection(database) as connection:
+        for file in files:
+            plan = LoadPlan(
+                flow=flow,
+                form=Format(form) if form else format_of(file.name),
+                key_field=key_field,
+                on_bad_line=bad_lines,
+                encoding=encoding,
+                delimiter=delimiter.encode().decode("unicode_escape") if delimiter else None,
+                max_line_bytes=max_line_bytes,
+                check_columns=_column_check(flow),
+            )
+            with _open(file) as stream, bytes_progress(file, quiet=as_json) as advance:
+                loaded.append(load(connection, plan, stream, file.name, advance))
+    for one in loaded:
+        if as_json:
+            click.echo(json.dumps({name: getattr(one, name) for name in one.__slots__}))
+        else:
+            click.echo(
+                f"{one.source}: {one.accepted} records into {flow}, {one.duplicates} already there,"
+                f" {one.set_aside} lines set aside" + (f" (see `rpa records failed {flow}`)" if one.set_aside else "")
+            )
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    from rpa_core.errors import InputError
+
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+def _column_check(flow: str) -> Any:
+    """The flow's own check of a file's columns, where the flow is installed here and has one."""
+    from rpa_core.config.manager import ContainerConfigManager
+    from rpa_core.runtime import flows
+
+    if flow not in flows.installed():
+        return None
+    found = flows.load(flow)
+    check = found.check_columns
+    if check is None:
+        return None
+    manager = ContainerConfigManager(
+        os.environ, flow_settings=found.settings, flow_name=flow, databases=(), needs_flow=False
+    )
+    settings = manager.load_flow_settings()
+    return lambda columns: check(columns, settings)
+
+
+@command.command("status")
+@click.argument("flow", required=False)
+@click.argument("key", required=False)
+@click.option("--exact", is_flag=True, help="Count the results too; reads all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_option
+def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool, database: str | None) -> None:
+    """Show the queue of every flow, or of FLOW; with KEY, one record and its outcome."""
+    from rpa_core.store.lookup import done_counts, flow_depths, record_status
+
+    with _connection(database) as connection:
+        if flow and key:
+            _show_record(record_status(connection, flow, key), flow, key, as_json)
+            return
+        depths = {name: depth for name, depth in flow_depths(connection).items() if flow in (None, name)}
+        done = done_counts(connection) if exact else {}
+    rows = {
+        name: {
+            **{field: getattr(depth, field) for field in ("ready", "waiting", "leased")},
+            **({"done": done.get(name, 0)} if exact else {}),
+            "set_aside": depth.dead,
+            "oldest_s": round(depth.oldest_age_s, 1),
+            "paused": depth.paused,
+        }
+        for name, depth in depths.items()
+    }
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    if not rows:
+        click.echo("no flow has records yet" if flow is None else f"flow {flow} has no records yet")
+        return
+    from rpa_core.cli.tables import show
+
+    show("flow", rows)
+
+
+def _show_record(status: Any, flow: str, key: str, as_json: bool) -> None:
+    from rpa_core.errors import InputError
+
+    if status is None:
+        raise InputError(f"flow {flow} has no record under key {key!r}")
+    fields = {name: getattr(status, name) for name in status.__slots__}
+    if as_json:
+        click.echo(json.dumps(fields, default=str))
+        return
+    for name, value in fields.items():
+        click.echo(f"{name:12} {json.dumps(value, ensure_ascii=False) if name == 'result' else value}")
+
+
+@command.command("failed")
+@click.argument("flow")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
+@click.option("--limit", type=int, default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, payload included.")
+@database_option
+def failed_command(flow: str, kinds: tuple[str, ...], limit: int, as_json: bool, database: str | None) -> None:
+    """List the records of FLOW that were set aside, with every reason."""
+    from rpa_core.store.lookup import dead_letters
+
+    with _connection(database) as connection:
+        rows = list(dead_letters(connection, flow, kinds=kinds, most=limit))
+    for row in rows:
+        if as_json:
+            fields = row._asdict() | {"payload": json.loads(row.payload), "at": row.at.isoformat()}
+            click.echo(json.dumps(fields, ensure_ascii=False))
+        else:
+            click.echo(f"{row.key or row.record_id}  {row.kind}, {row.tries} tries, {row.at:%Y-%m-%d %H:%M:%S}")
+            for reason in row.reasons:
+                click.echo(f"    {reason}")
+    if not rows and not as_json:
+        click.echo(f"nothing of {flow} is set aside")
+
+
+@command.command("retry")
+@click.argument("flow")
+@click.argument("keys", nargs=-1)
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
+@click.option("--all", "everything", is_flag=True, help="All that were set aside (but unreadable input).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_option
+def retry_command(
+    flow: str, keys: tuple[str, ...], kinds: tuple[str, ...], everything: bool, as_json: bool, database: str | None
+) -> None:
+    """Put records of FLOW that were set aside back into the queue: by KEYS, by --kind, or --all."""
+    from rpa_core.errors import UsageError
+    from rpa_core.store.lookup import put_back
+
+    if not (keys or kinds or everything):
+        raise UsageError("say which: keys, --kind, or --all")
+    with _connection(database) as connection:
+        count = put_back(connection, flow, keys=keys or None, kinds=kinds or None)
+    click.echo(json.dumps({"flow": flow, "put_back": count}) if as_json else f"{count} records of {flow} put back")
+
+
+@command.command("requeue")
+@click.argument("flow")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@database_option
+def requeue_command(flow: str, as_json: bool, database: str | None) -> None:
+    """Let records of FLOW that wait for their next try be tried now."""
+    from rpa_core.store.lookup import requeue
+
+    with _connection(database) as connection:
+        count = requeue(connection, flow)
+    click.echo(json.dumps({"flow": flow, "requeued": count}) if as_json else f"{count} records of {flow} are ready now")
+
+
+@command.command("pause")
+@click.argument("flow")
+@database_option
+def pause_command(flow: str, database: str | None) -> None:
+    """Let no worker claim from FLOW; what is in hand is finished."""
+    _set_paused(flow, True, database)
+
+
+@command.command("resume")
+@click.argument("flow")
+@database_option
+def resume_command(flow: str, database: str | None) -> None:
+    """Let workers claim from FLOW again."""
+    _set_paused(flow, False, database)
+
+
+def _set_paused(flow: str, paused: bool, database: str | None) -> None:
+    from rpa_core.store.lookup import set_paused
+
+    with _connection(database) as connection:
+        set_paused(connection, flow, paused)
+    click.echo(f"{flow} is {'paused' if paused else 'running'}")

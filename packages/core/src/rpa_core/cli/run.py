@@ -1,0 +1,28 @@
+"""`rpa run FLOW`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+
+@click.command("run")
+@click.argument("flow", required=False)
+@click.option("--migrate", "migrate_first", is_flag=True, help="Bring rpa_db's schema up to date first.")
+def command(flow: str | None, migrate_first: bool) -> None:
+    """Run a worker for FLOW until it is told to stop.
+
+    FLOW is the name of an installed flow or module:ATTRIBUTE; without it, CONTAINER_FLOW_NAME. SIGTERM or Ctrl-C
+    drains: what is finished is committed, the rest is given back, exit code 0. A second one ends at once.
+    """
+    from rpa_core.errors import UsageError
+    from rpa_core.runtime.flows import installed
+    from rpa_core.runtime.run import run_flow
+
+    spec = flow or os.environ.get("CONTAINER_FLOW_NAME")
+    if not spec:
+        raise UsageError(
+            f"name a flow ({', '.join(sorted(installed())) or 'none is installed'}), or set CONTAINER_FLOW_NAME"
+        )
+    raise SystemExit(run_flow(spec, os.environ, migrate_first=migrate_first))

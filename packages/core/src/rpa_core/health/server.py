@@ -1,0 +1,170 @@
+"""The HTTP server: uvicorn in a thread and an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import socket
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rpa_core.errors import ConfigError, UsageError
+from rpa_core.health.monitor import HealthMonitor
+from rpa_core.version import VERSION
+
+if TYPE_CHECKING:
+    from rpa_core.health.intake_api import IntakeApi
+    from rpa_core.observability.metrics import Metrics
+
+_LOG = logging.getLogger("rpa.http")
+_NEEDED = ("starlette", "uvicorn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig:
+    """How the surface listens and what it bears.
+
+    token             bearer token of /records; None leaves it open. Never shown.
+    details           whether /health names its parts.
+    max_uploads       uploads worked on at once; more get 429.
+    idle_timeout_s    longest silence inside a body; `upload_timeout_s` bounds the whole.
+    linger_s          how long a refused client's body is still read, so that it sees the answer.
+    retry_after_s     what is said in Retry-After where nothing better is known.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    service: str = "rpa"
+    release: str = VERSION
+    details: bool = True
+    token: str | None = field(default=None, repr=False)
+    max_body_bytes: int = 64 * 1024 * 1024
+    max_uploads: int = 8
+    idle_timeout_s: float = 15.0
+    upload_timeout_s: float = 300.0
+    header_timeout_s: float = 10.0
+    linger_s: float = 3.0
+    retry_after_s: float = 5.0
+
+
+class HttpServer:
+    """Serves until `stop`. Not restartable; make another one."""
+
+    def __init__(
+        self,
+        config: HttpConfig,
+        monitor: HealthMonitor,
+        metrics: Metrics | None = None,
+        intake: IntakeApi | None = None,
+    ) -> None:
+        if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+            raise UsageError(f"{' and '.join(missing)} not installed: run `pip install rpa-core[http]`")
+        self._config = config
+        self._monitor = monitor
+        self._metrics = metrics
+        self._intake = intake
+        self._socket: socket.socket | None = None
+        self._server: Any = None
+        self._records: Any = None
+        self._thread: threading.Thread | None = None
+        self._running = threading.Event()
+        self._died: Exception | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; the one that was found where the configured one is 0."""
+        if self._socket is None:
+            raise UsageError("the HTTP server has no port before start()")
+        return int(self._socket.getsockname()[1])
+
+    def start(self) -> None:
+        """Listen and serve. Raises ConfigError where the address cannot be had."""
+        self._socket = _listen(self._config.host, self._config.port)
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._thread.start()
+        self._running.wait()
+        if self._died is not None:
+            raise RuntimeError("the HTTP server could not start") from self._died
+        _LOG.info(
+            "listening on http://%s:%d",
+            self._config.host,
+            self.port,
+            extra={"event.action": "http.listening", "server.address": self._config.host, "server.port": self.port},
+        )
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Take no more requests, let running ones end within `timeout_s`, then cut them off."""
+        if self._thread is None or self._server is None:
+            return
+        self._server.config.timeout_graceful_shutdown = max(0, int(timeout_s))
+        self._server.should_exit = True
+        self._thread.join(timeout_s + 2.0)
+        if self._thread.is_alive():
+            _LOG.warning("the HTTP server did not stop within %g s", timeout_s, extra={"event.action": "http.stuck"})
+        if self._records is not None:
+            self._records.close()
+
+    def _serve(self) -> None:
+        import uvicorn
+
+        from rpa_core.health.app import build_app
+        from rpa_core.health.protocol import DeadlinedProtocol
+        from rpa_core.health.uploads import Records
+
+        settings = self._config
+
+        class Protocol(DeadlinedProtocol):
+            header_timeout_s = settings.header_timeout_s
+
+        if self._intake is not None:
+            self._records = Records(settings, self._monitor, self._intake)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                build_app(settings, self._monitor, self._metrics, self._records),
+                http=Protocol,
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=15,
+                h11_max_incomplete_event_size=32 * 1024,
+            )
+        )
+        try:
+            asyncio.run(self._main())
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: start() raises it, the log has it
+            self._died = error
+            _LOG.critical("the HTTP server has died", exc_info=True, extra={"event.action": "http.died"})
+        finally:
+            self._running.set()
+
+    async def _main(self) -> None:
+        asyncio.get_running_loop().call_soon(self._running.set)
+        await self._server.serve(sockets=[self._socket])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, address = found[0]
+        listener = socket.socket(family, kind, proto)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        problem = (
+            f"cannot listen on {host}:{port}: {error.strerror or error}; set CONTAINER_HEALTH_HOST and "
+            "CONTAINER_HEALTH_PORT to an address of this machine and a free port (0 takes any)"
+        )
+        raise ConfigError((problem,)) from error
+    listener.setblocking(False)
+    return listener

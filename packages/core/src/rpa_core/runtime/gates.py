@@ -1,0 +1,64 @@
+"""The gates of one container: queues that are too long, and its own memory."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from rpa_core.config.cgroup import memory_usage_bytes
+from rpa_core.observability.metrics import Metrics
+from rpa_core.processing.backpressure import Gate
+from rpa_core.store.lookup import FlowDepth
+
+logger = logging.getLogger("rpa.backpressure")
+_MEMORY_HIGH = 0.90
+_MEMORY_LOW = 0.80
+
+
+class Gates:
+    """Made from each sample of the queue. The intake asks per flow; the worker looks at memory and at its target."""
+
+    def __init__(
+        self, *, high: float, low: float, memory_bytes: int | None, metrics: Metrics, retry_after_s: float = 5.0
+    ) -> None:
+        self._high = high
+        self._low = low
+        self._memory_bytes = memory_bytes
+        self._metrics = metrics
+        self._retry_after_s = retry_after_s
+        self._guard = threading.Lock()
+        self._queues: dict[str, Gate] = {}
+        self.memory = Gate("memory", high=_MEMORY_HIGH, low=_MEMORY_LOW)
+        self.depths: Mapping[str, FlowDepth] = {}
+
+    def queue(self, flow: str) -> Gate:
+        """The gate before `flow`."""
+        with self._guard:
+            if flow not in self._queues:
+                self._queues[flow] = Gate(f"queue {flow}", high=self._high, low=self._low)
+            return self._queues[flow]
+
+    def admit(self, flow: str) -> float | None:
+        """For the intake into `flow`: None to go on, else the seconds after which to ask again."""
+        closed = self.memory.closed or self.queue(flow).closed
+        return self._retry_after_s if closed else None
+
+    def take_in(self, depths: Mapping[str, FlowDepth]) -> None:
+        """Update every gate and gauge from one sample."""
+        self.depths = depths
+        for flow, depth in depths.items():
+            self._update(self.queue(flow), depth.unfinished)
+            for state in ("ready", "waiting", "leased", "dead"):
+                self._metrics.queue_records.labels(flow=flow, state=state).set(getattr(depth, state))
+            self._metrics.queue_oldest_age.labels(flow=flow).set(depth.oldest_age_s)
+        if self._memory_bytes:
+            self._update(self.memory, (memory_usage_bytes() or 0) / self._memory_bytes)
+
+    def _update(self, gate: Gate, level: float) -> None:
+        if gate.update(level):
+            logger.warning(
+                "%s %s at %g (high water %g, low water %g)",
+                gate.name, "closed" if gate.closed else "opened", gate.level, gate.high, gate.low,
+                extra={"event.action": "gate.closed" if gate.closed else "gate.opened"},
+            )

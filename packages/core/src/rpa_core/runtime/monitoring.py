@@ -1,0 +1,40 @@
+"""The health monitor of a configuration: its databases are checked, nothing outside decides liveness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rpa_core.config.models import ContainerConfig
+from rpa_core.health.checks import database_check
+from rpa_core.health.monitor import HealthMonitor
+from rpa_core.observability.metrics import Metrics
+from rpa_core.store.connect import open_pool
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg_pool import ConnectionPool
+
+    Pool = ConnectionPool[psycopg.Connection[Any]]
+
+
+def build_monitor(
+    config: ContainerConfig,
+    *,
+    metrics: Metrics | None = None,
+    pool_of: Callable[[str], Pool] | None = None,
+) -> HealthMonitor:
+    """A monitor with a check for each configured database; the caller starts and stops it.
+
+    `pool_of` gives the pool of a database by name; without it each check opens a pool of one connection.
+    """
+    health = config.health_check_config
+    monitor = HealthMonitor(
+        heartbeat_max_age_s=health.heartbeat_max_age_s, ttl_s=health.interval_s, metrics=metrics
+    )
+    for name, database in config.database_connections.items():
+        pool = pool_of(name) if pool_of else open_pool(database.dsn(), max_size=1, application_name=f"rpa health {name}")
+        monitor.register(
+            database_check(name, pool, query=database.health_check_query, timeout_s=health.timeout_s)
+        )
+    return monitor

@@ -1,0 +1,56 @@
+"""SIGTERM and SIGINT: the first one drains, the second ends the process at once.
+
+The kernel's signal is written to a pipe by the interpreter's C handler and read by a thread, so it is heard even
+while the main thread is deep in a handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+logger = logging.getLogger("rpa.runtime")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Calls `on_first` in a thread of its own; a second signal exits with 128 + its number."""
+
+    def __init__(self, on_first: Callable[[signal.Signals], None]) -> None:
+        self._on_first = on_first
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._heard = threading.Event()
+
+    def install(self) -> None:
+        """Take over the two signals; main thread only."""
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._listen, name="signals", daemon=True).start()
+
+    def remove(self) -> None:
+        """Give the signals back to their defaults."""
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self._writer.close()
+
+    def _listen(self) -> None:
+        with self._reader:
+            while data := self._reader.recv(64):
+                for byte in data:
+                    if byte in _SIGNALS:
+                        self._hear(signal.Signals(byte))
+
+    def _hear(self, number: signal.Signals) -> None:
+        if self._heard.is_set():
+            os.write(2, f"rpa: second {number.name}: ending at once\n".encode())
+            os._exit(128 + number)
+        self._heard.set()
+        logger.info("%s: draining", number.name, extra={"event.action": "worker.draining"})
+        self._on_first(number)

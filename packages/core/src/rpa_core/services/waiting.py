@@ -1,0 +1,105 @@
+"""Waiting for something outside: capped exponential backoff with full jitter, one deadline, each attempt logged."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rpa_core.clock import Clock, SystemClock
+from rpa_core.config.models import ContainerConfig
+from rpa_core.resilience.retry import RetryPolicy
+from rpa_core.services.diagnosis import Diagnosis
+from rpa_core.waits import pause
+
+_log = logging.getLogger("rpa.services")
+Probe = Callable[[], Diagnosis | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited:
+    """How a wait ended. `last` is the last diagnosis, None when it answered at once; `stopped`: we were told to end."""
+
+    answered: bool
+    attempts: int
+    elapsed_s: float
+    last: Diagnosis | None = None
+    stopped: bool = False
+
+
+class Waiter:
+    """Waits for one dependency at a time; holds no state between waits."""
+
+    def __init__(
+        self,
+        *,
+        stop: threading.Event | None = None,
+        clock: Clock | None = None,
+        rand: random.Random | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._stop = stop or threading.Event()
+        self._clock = clock or SystemClock()
+        self._rand = rand or random.Random()  # noqa: S311 - jitter
+        self._policy = policy or RetryPolicy(max_attempts=0, base_s=0.2, cap_s=5.0)
+
+    def wait(self, what: str, probe: Probe, timeout_s: float, *, max_attempts: int = 0) -> Waited:
+        """Probe until `what` answers, the diagnosis is final, or attempts, time or patience (`stop`) end."""
+        started, since = self._clock.monotonic(), self._clock.utcnow().isoformat(timespec="seconds")
+        attempt = 0
+        while True:
+            attempt += 1
+            found = probe()
+            elapsed = self._clock.monotonic() - started
+            if found is None:
+                self._answered(what, attempt, elapsed)
+                return Waited(answered=True, attempts=attempt, elapsed_s=elapsed)
+            left = timeout_s - elapsed
+            over = found.final or left <= 0 or 0 < max_attempts <= attempt
+            delay = 0.0 if over else min(left, self._policy.delay_s(attempt, self._rand))
+            self._failed(what, since, attempt, elapsed, found, None if over else delay)
+            stopped = not over and pause(self._stop, delay)
+            if over or stopped:
+                return Waited(answered=False, attempts=attempt, elapsed_s=elapsed, last=found, stopped=stopped)
+
+    def _answered(self, what: str, attempt: int, elapsed: float) -> None:
+        extra = {"event.action": "dependency.answered", "rpa.dependency": what, "rpa.attempt": attempt}
+        level = logging.INFO if attempt > 1 else logging.DEBUG
+        _log.log(level, "%s answers (attempt %d, after %.1f s)", what, attempt, elapsed, extra=extra)
+
+    def _failed(
+        self, what: str, since: str, attempt: int, elapsed: float, found: Diagnosis, delay: float | None
+    ) -> None:
+        extra = {
+            "event.action": "dependency.waiting" if delay is not None else "dependency.given_up",
+            "rpa.dependency": what,
+            "rpa.attempt": attempt,
+            "rpa.since": since,
+            "rpa.fault": str(found.fault),
+            "rpa.next_delay_s": None if delay is None else round(delay, 3),
+        }
+        head = f"waiting for {what} since {since} ({elapsed:.1f} s, attempt {attempt}): {found.text}"
+        if delay is None:
+            why = "waiting cannot help" if found.final else "out of time or attempts"
+            _log.error("%s; giving up: %s", head, why, extra=extra)
+        else:
+            _log.warning("%s; next try in %.2f s", head, delay, extra=extra)
+
+
+def wait_for_dependencies(
+    config: ContainerConfig,
+    timeout_s: float,
+    *,
+    stop: threading.Event | None = None,
+    on_state: Callable[[str, bool], None] | None = None,
+) -> bool:
+    """Wait for everything required; what `ContainerConfigManager.wait_for_dependencies` calls.
+
+    False at the deadline or when `stop` is set. Raises `StoreRefused` or `DependencyUnavailable` at once where
+    waiting cannot help.
+    """
+    from rpa_core.services.orchestrator import ServiceOrchestrator
+
+    return ServiceOrchestrator(config, stop=stop, on_state=on_state).wait_for_dependencies(timeout_s)

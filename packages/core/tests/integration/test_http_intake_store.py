@@ -1,0 +1,276 @@
+"""From the socket to the committed record: the intake on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from rpa_core.health.checks import database_check
+from rpa_core.health.intake import StoreIntake
+from rpa_core.health.monitor import HealthMonitor
+from rpa_core.health.server import HttpConfig, HttpServer
+from rpa_core.observability.metrics import Metrics
+from rpa_core.store.connect import connect, open_pool
+from rpa_testkit.waits import until
+
+
+@dataclass
+class Surface:
+    """A running intake, its metrics, and a look into its database."""
+
+    port: int
+    metrics: Metrics
+    monitor: HealthMonitor
+    dsn: str
+
+    def post(
+        self, body: Any, kind: str = "application/x-ndjson", query: str = "", **headers: str
+    ) -> tuple[int, Any, Any]:
+        """Status, body and headers of one POST."""
+        given = {"content-type": kind} | {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("POST", f"/records/rpa1{query}", body, given, encode_chunked=not isinstance(body, bytes))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read()), response.headers
+        finally:
+            connection.close()
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Status and body of one GET."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def records(self) -> list[tuple[str | None, Any]]:
+        """Key and payload of every committed record, in order."""
+        with psycopg.connect(self.dsn) as connection:
+            return connection.execute("SELECT key, payload FROM rpa.record ORDER BY id").fetchall()
+
+    def counted(self, result: str) -> float:
+        """What the metric says."""
+        labels = {"flow": "rpa1", "result": result}
+        return self.metrics.registry.get_sample_value("rpa_intake_records_total", labels) or 0.0
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[str], Surface]]:
+    """Start a surface over the database behind a DSN."""
+    opened: list[Callable[[], None]] = []
+
+    def start(dsn: str) -> Surface:
+        metrics = Metrics(flow="rpa1")
+        monitor = HealthMonitor(ttl_s=0.2, metrics=metrics)
+        pool = open_pool(dsn, max_size=4, timeout_s=2)
+        monitor.register(database_check("rpa_db", pool, timeout_s=1.0))
+        monitor.set_started()
+        monitor.start()
+        intake = StoreIntake(pool, ["rpa1"], metrics=metrics, max_body_bytes=8 * 1024 * 1024, max_line_bytes=100_000)
+        server = HttpServer(HttpConfig(port=0, max_body_bytes=8 * 1024 * 1024), monitor, metrics, intake)
+        server.start()
+        opened.extend([pool.close, monitor.stop, server.stop])
+        return Surface(server.port, metrics, monitor, dsn)
+
+    yield start
+    for close in reversed(opened):
+        close()
+
+
+@pytest.fixture
+def surface(database: Any, serve: Callable[[str], Surface]) -> Surface:
+    return serve(database.dsn)
+
+
+@pytest.mark.requirement("R8.7")
+def test_what_is_answered_is_committed(surface: Surface) -> None:
+    """202 says how many records are in the database, each with its text to the letter."""
+    status, body, _ = surface.post(b'{"id":"a","n":123456789012345678901234567890}\n{"id":"b"}\n', query="?key=id")
+    assert (status, body["accepted"], body["duplicates"]) == (202, 2, 0)
+    assert [key for key, _ in surface.records()] == ["a", "b"]
+    with psycopg.connect(surface.dsn) as connection:
+        assert connection.execute("SELECT payload->>'n' FROM rpa.record WHERE key = 'a'").fetchone() == (
+            "123456789012345678901234567890",
+        )
+    assert surface.counted("accepted") == 2
+
+
+@pytest.mark.requirement("R8.7")
+def test_duplicate_keys_are_counted_and_stored_once(surface: Surface) -> None:
+    """The same key twice in one upload, or again in a later one, is one record."""
+    lines = b'{"id":"a"}\n{"id":"b"}\n{"id":"a"}\n'
+    assert surface.post(lines, query="?key=id")[1]["duplicates"] == 1
+    status, body, _ = surface.post(lines, query="?key=id")
+    assert (status, body["accepted"], body["duplicates"]) == (202, 0, 3)
+    assert [key for key, _ in surface.records()] == ["a", "b"]
+    assert (surface.counted("accepted"), surface.counted("duplicate")) == (2, 4)
+
+
+@pytest.mark.requirement("R8.7")
+def test_a_record_can_be_looked_up_by_its_key(surface: Surface) -> None:
+    """GET tells the state of a record, also under a key with slashes and spaces; an unknown one is 404."""
+    surface.post('{"id":"wave 1/né"}\n'.encode(), query="?key=id")
+    status, body = surface.get("/records/rpa1/wave%201/n%C3%A9")
+    assert (status, body["key"], body["state"]) == (200, "wave 1/né", "ready")
+    assert surface.get("/records/rpa1/wave%201%2Fn%C3%A9")[0] == 200
+    assert surface.get("/records/rpa1/nope")[0] == 404
+    assert surface.get("/records/rpa1/%00")[0] == 404
+    assert surface.get("/records/nope/a")[0] == 404
+
+
+@pytest.mark.requirement("R8.7")
+@pytest.mark.parametrize("bad_at", [0, 1, 1500, 4999])
+def test_one_bad_line_anywhere_loads_nothing(surface: Surface, bad_at: int) -> None:
+    """Chunks that were already on their way into the database are rolled back with the rest."""
+    lines = [b'{"n":%d}' % n for n in range(5000)]
+    lines[bad_at] = b"{broken"
+    status, body, _ = surface.post(b"\n".join(lines), idempotency_key="again")
+    assert (status, body["error_count"], body["errors"][0]["line"]) == (422, 1, bad_at + 1)
+    assert surface.records() == []
+    assert surface.counted("rejected") == 1
+    lines[bad_at] = b"{}"
+    assert surface.post(b"\n".join(lines), idempotency_key="again")[0] == 202, "a corrected upload may use the key"
+    assert len(surface.records()) == 5000
+
+
+@pytest.mark.requirement("R8.7")
+def test_ten_thousand_bad_lines_are_counted(surface: Surface) -> None:
+    """10,000 bad CSV lines among good ones: the count, the first hundred, nothing loaded."""
+    body = b"a,b\n" + b"".join(b"%d,ok\n%d\n" % (n, n) for n in range(10_000))
+    status, answer, _ = surface.post(body, "text/csv")
+    assert (status, answer["error_count"], len(answer["errors"])) == (422, 10_000, 100)
+    assert answer["errors"][0] == {"line": 3, "reason": "1 fields where the header has 2", "excerpt": "0"}
+    assert surface.records() == []
+
+
+@pytest.mark.requirement("R6.5", "R8.7")
+def test_a_line_over_the_limit_is_named(surface: Surface) -> None:
+    """A line of megabytes is one bad line."""
+    status, answer, _ = surface.post(b'{"a":1}\n{"b":"' + b"x" * 5_000_000 + b'"}\n{"c":1}\n')
+    assert (status, answer["error_count"], answer["errors"][0]["line"]) == (422, 1, 2)
+    assert "the limit is 100000" in answer["errors"][0]["reason"]
+    assert surface.records() == []
+
+
+@pytest.mark.requirement("R6.5")
+def test_a_gzip_bomb_loads_nothing(surface: Surface) -> None:
+    """A small body that unpacks beyond the limit is refused."""
+    import gzip
+
+    bomb = gzip.compress(b'{"a":"' + b"x" * 90_000 + b'"}\n' * 1) * 100
+    status, answer, _ = surface.post(bomb, content_encoding="gzip")
+    assert (status, answer["type"]) in ((413, "urn:rpa:problem:body-too-large"), (422, "urn:rpa:problem:bad-input"))
+    assert surface.records() == []
+
+
+@pytest.mark.requirement("R8.2")
+def test_a_truncated_upload_loads_nothing(surface: Surface) -> None:
+    """A client that dies after thousands of good lines leaves nothing behind, and no connection is kept."""
+    sent = b'{"n":1}\n' * 5000
+    with socket.create_connection(("127.0.0.1", surface.port), timeout=20) as client:
+        client.sendall(
+            b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+            b"Content-Length: 9000000\r\n\r\n"[:-4].replace(b"9000000", b"900000")
+            + b"\r\n\r\n"
+            + sent
+        )
+        until(lambda: in_transaction(surface.dsn) >= 1, 10, "the upload to reach the database")
+    until(lambda: in_transaction(surface.dsn) == 0, 10, "the transaction to end")
+    assert surface.records() == []
+    assert surface.post(b'{"n":1}\n')[0] == 202
+    assert len(surface.records()) == 1
+
+
+def in_transaction(dsn: str) -> int:
+    """Other sessions of this database that are inside a transaction."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+        ).fetchone()
+    return int(row[0]) if row else 0
+
+
+@pytest.mark.requirement("R8.7")
+def test_the_same_request_again_gets_the_first_answer(surface: Surface) -> None:
+    """Same key and body: the same 202, marked as replayed. Same key, other body or key field: 422. Nothing twice."""
+    body = b'{"n":1}\n{"n":2}\n'
+    first = surface.post(body, idempotency_key="r-1")
+    again = surface.post(iter([body[:5], body[5:]]), idempotency_key="r-1")
+    assert (first[0], again[0]) == (202, 202)
+    assert (first[2]["idempotency-replayed"], again[2]["idempotency-replayed"]) == (None, "true")
+    assert (again[1]["accepted"], again[1]["duplicates"]) == (2, 0)
+    assert surface.post(body + b'{"n":3}\n', idempotency_key="r-1")[0] == 422
+    status, problem, _ = surface.post(body, query="?key=n", idempotency_key="r-1")
+    assert (status, problem["type"]) == (422, "urn:rpa:problem:idempotency-key-reused")
+    assert [key for key, _ in surface.records()] == ["r-1:1", "r-1:2"]
+    assert surface.counted("accepted") == 2
+
+
+@pytest.mark.requirement("R8.7")
+def test_twins_at_the_same_time_load_once(surface: Surface) -> None:
+    """Four equal requests at once under one key: one loads, the others wait and get its answer."""
+    body = b"".join(b'{"n":%d}\n' % n for n in range(3000))
+    ready = threading.Barrier(4)
+    answers: list[tuple[int, Any, Any]] = []
+
+    def send() -> None:
+        ready.wait(10)
+        answers.append(surface.post(body, idempotency_key="twin"))
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(status, answer["accepted"]) for status, answer, _ in answers] == [(202, 3000)] * 4
+    assert sorted(str(headers["idempotency-replayed"]) for _, _, headers in answers) == ["None", "true", "true", "true"]
+    assert len(surface.records()) == 3000
+
+
+@pytest.mark.requirement("R6.2")
+def test_a_large_upload_streams(surface: Surface) -> None:
+    """100,000 records in one chunked CSV upload are one transaction."""
+
+    def body() -> Iterator[bytes]:
+        yield b"id,text\n"
+        for start in range(0, 100_000, 500):
+            yield b"".join(b"%d,hello\n" % n for n in range(start, start + 500))
+
+    status, answer, _ = surface.post(body(), "text/csv", query="?key=id")
+    assert (status, answer["accepted"]) == (202, 100_000)
+    with psycopg.connect(surface.dsn) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT xmin::text) FROM rpa.record").fetchone() is not None
+        assert connection.execute("SELECT count(*) FROM rpa.record").fetchone() == (100_000,)
+
+
+@pytest.mark.requirement("R2.2", "R2.5")
+def test_the_database_may_go_and_come_back(
+    private_postgres: Any, private_database: Any, serve: Callable[[str], Surface]
+) -> None:
+    """Without PostgreSQL: 503 with Retry-After, not ready, alive. With it again, all by itself: 202 and ready."""
+    surface = serve(private_database.dsn)
+    assert surface.post(b"{}\n")[0] == 202
+    until(lambda: surface.get("/readyz")[0] == 200, 10, "readiness")
+    private_postgres.stop(mode="immediate")
+    status, answer, headers = surface.post(b"{}\n")
+    assert (status, answer["type"]) == (503, "urn:rpa:problem:store-unavailable")
+    assert int(headers["retry-after"]) >= 1
+    until(lambda: surface.get("/readyz")[0] == 503, 10, "readiness to fail")
+    assert surface.get("/livez")[0] == 200
+    private_postgres.start()
+    until(lambda: surface.get("/readyz")[0] == 200, 20, "readiness to return")
+    until(lambda: surface.post(b"{}\n")[0] == 202, 20, "the intake to return")
+    with connect(private_database.dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM rpa.record").fetchone() == (2,)

@@ -1,0 +1,154 @@
+"""A secret shows up nowhere: problems, reports, tables, repr, logs, tracebacks."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import traceback
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from pydantic import SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rpa_core.config.display import shown
+from rpa_core.config.manager import ContainerConfigManager
+from rpa_core.config.problems import lines, render
+from rpa_core.config.redact import dsn_display, dsn_passwords
+from rpa_core.errors import ConfigError
+from rpa_core.observability.logs import configure
+from rpa_core.services.validator import ConfigurationValidator
+
+CANARY = "c4n4ry-S3cr3t!@/:é'x"
+ENCODED = quote(CANARY, safe="")
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CONTAINER_")
+
+    api_token: SecretStr
+    mode: str = "a"
+
+    @field_validator("mode")
+    @classmethod
+    def known(cls, value: str) -> str:
+        if value != "a":
+            raise ValueError(f"mode {value} is not known")
+        return value
+
+
+def leaked(text: str) -> bool:
+    return any(form in text for form in ("c4n4ry", CANARY, ENCODED, "S3cr3t"))
+
+
+@pytest.mark.requirement("R7.2", "R1.1")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"CONTAINER_DATABASE_RPA_DB_URL": f"postgresql://u:{CANARY}@h/d"},
+        {"CONTAINER_DATABASE_RPA_DB_URL": f"mysql://u:{ENCODED}@h/d"},
+        {"CONTAINER_DATABASE_RPA_DB_URL": CANARY},
+        {"CONTAINER_DATABASE_RPA_DB_URL": f"postgresql://u:%zz{ENCODED}@h/d"},
+        {"CONTAINER_DATABASE_RPA_DB_URL": f"postgresql://u@h/d?{CANARY}=1"},
+        {"CONTAINER_CHUNK_SIZE": CANARY},
+        {"CONTAINER_LEASE_TTL": CANARY},
+        {"CONTAINER_INTAKE_MAX_BODY": CANARY},
+        {"CONTAINER_ENVIRONMENT": CANARY},
+        {"CONTAINER_FLOW_NAME": CANARY},
+        {"CONTAINER_NOTIFY": CANARY},
+        {"CONTAINER_MODE": CANARY},
+        {"CONTAINER_SERVICE_X_URL": CANARY},
+        {"CONTAINER_SERVICE_X_URL": f"http://u:{CANARY}@[bad"},
+        {"CONTAINER_UNKNOWN_THING": CANARY},
+        {"CONTAINER_INTAKE_TOKEN": CANARY, "CONTAINER_INTAKE_TOKEN_FILE": "/x"},
+    ],
+)
+def test_problems_never_repeat_a_value(wrong: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """A secret that landed in any variable, even the wrong one, is not printed with its problem."""
+    environ = {
+        "CONTAINER_FLOW_NAME": "f",
+        "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d",
+        "CONTAINER_API_TOKEN": CANARY,
+    }
+    manager = ContainerConfigManager(environ | wrong, flow_settings=Settings)
+    with pytest.raises(ConfigError) as caught:
+        manager.load_container_config()
+    trace = "".join(traceback.format_exception(caught.value))
+    report = ConfigurationValidator(environ | wrong, flow_settings=Settings).generate_startup_report(connect=False)
+    for text in (str(caught.value), repr(caught.value), trace, render(lines(manager.problems())), report.to_text()):
+        assert not leaked(text)
+    assert not leaked(report.to_json())
+    assert not leaked(repr(report))
+    assert not leaked(caplog.text)
+
+
+@pytest.mark.requirement("R7.2", "R1.6")
+def test_a_loaded_configuration_hides_its_secrets(tmp_path: Path) -> None:
+    """repr, dump, the `show` table and the report hold hidden values; the registered ones cover all of them."""
+    (tmp_path / "token").write_text(CANARY)
+    environ = {
+        "CONTAINER_FLOW_NAME": "f",
+        "CONTAINER_DATABASE_RPA_DB_URL": f"postgresql://u:{ENCODED}@h/d?sslmode=require",
+        "CONTAINER_DATABASE_OTHER_URL": "host=h dbname=d user=u",
+        "CONTAINER_DATABASE_OTHER_PASSWORD": CANARY,
+        "CONTAINER_SERVICE_X_URL": f"https://u:{ENCODED}@x.example/health?key={ENCODED}",
+        "CONTAINER_INTAKE_TOKEN_FILE": str(tmp_path / "token"),
+        "CONTAINER_API_TOKEN": CANARY,
+    }
+    manager = ContainerConfigManager(environ, flow_settings=Settings)
+    config = manager.load_container_config()
+    rows = shown(manager)
+    table = json.dumps([(row.variable, row.value, row.source, row.text) for row in rows], ensure_ascii=False)
+    for text in (repr(config.database_connections), str(config.intake), table, repr(manager.load_flow_settings())):
+        assert not leaked(text)
+    assert not leaked(config.model_dump_json(exclude={"service_dependencies"}))
+    assert "postgresql://u:********@h/d?sslmode=require" in table
+    assert "https://x.example/health" in table
+    assert CANARY in manager.secret_values()
+
+
+@pytest.mark.requirement("R7.2", "R5.3")
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_registered_secret_never_reaches_a_log(format: str) -> None:
+    """Not in a message, argument, extra, nested extra, key, traceback, cause or note; not encoded either."""
+    stream = io.StringIO()
+    logs = configure(format, "debug", secrets=[CANARY], stream=stream, hooks=False)  # type: ignore[arg-type]
+    log = logging.getLogger("rpa.test")
+    try:
+        log.info("connecting with " + CANARY)  # noqa: G003 - the worst case
+        log.info("connecting with %s", CANARY)
+        log.info("x", extra={"deep": {"list": [CANARY, {"k": CANARY}]}, "raw": CANARY.encode(), "obj": ValueError(CANARY)})
+        log.info("x", extra={"url": f"postgresql://u:{ENCODED}@h/d", f"odd.{CANARY}": {CANARY: 1}})
+        log.info("%s", json.dumps({"v": CANARY}))
+        try:
+            try:
+                raise ValueError(CANARY)
+            except ValueError as error:
+                error.add_note(f"note {CANARY}")
+                raise RuntimeError(f"dsn postgresql://u:{ENCODED}@h/d {CANARY!r}") from error
+        except RuntimeError:
+            log.exception("failed %s", CANARY)
+        log.info("stack", stack_info=True)
+    finally:
+        logs.stop()
+    assert stream.getvalue().count("\n") >= 7
+    assert not leaked(stream.getvalue())
+
+
+@pytest.mark.requirement("R7.2")
+@pytest.mark.parametrize(
+    ("dsn", "display"),
+    [
+        ("postgresql://u:secret@h:5/d", "postgresql://u:********@h:5/d"),
+        ("postgresql://u@h/d?password=secret&sslmode=x", "postgresql://u@h/d?password=********&sslmode=x"),
+        ("host=h password=secret dbname=d", "host=h password=******** dbname=d"),
+        (r"host=h password='se\' cret' dbname=d", "host=h password=******** dbname=d"),
+        ("postgresql://h/d", "postgresql://h/d"),
+    ],
+)
+def test_connection_strings_are_shown_without_passwords(dsn: str, display: str) -> None:
+    """The rest stays readable; the passwords found are what a log must hide."""
+    assert dsn_display(dsn) == display
+    assert bool(dsn_passwords(dsn)) == ("********" in display)

@@ -1,0 +1,85 @@
+"""rpa3's settings and headers: what is refused before any request, and how long to wait after one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from rpa_flows.rpa3.retry_after import retry_after_s
+from rpa_flows.rpa3.settings import Rpa3Settings
+
+_NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.requirement("R7.3")
+@pytest.mark.parametrize(
+    ("url", "allow_http"),
+    [
+        ("https://receiver.example/responses", False),
+        ("http://127.0.0.1:8080/", False),
+        ("http://[::1]:8080/", False),
+        ("http://localhost/x", False),
+        ("http://receiver.example/", True),
+    ],
+)
+def test_encrypted_or_local_addresses_are_accepted(url: str, allow_http: bool) -> None:
+    """https anywhere, http to this machine, http elsewhere only where it was asked for."""
+    assert Rpa3Settings(delivery_url=url, delivery_allow_http=allow_http).delivery_url == url
+
+
+@pytest.mark.requirement("R7.3", "R1.1")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://receiver.example/", "CONTAINER_DELIVERY_ALLOW_HTTP=true"),
+        ("http://10.0.0.7/", "http is not encrypted"),
+        ("http://127.0.0.1.evil.example/", "http is not encrypted"),
+        ("https://user:hunter2@receiver.example/", "CONTAINER_DELIVERY_TOKEN_FILE"),
+        ("ftp://receiver.example/", "write https://HOST/PATH"),
+        ("receiver.example", "write https://HOST/PATH"),
+        ("https://", "write https://HOST/PATH"),
+        ("https://[::1/", "not a URL"),
+        ("https://host:port/", "not a URL"),
+    ],
+)
+def test_other_addresses_are_refused_with_the_correction(url: str, said: str) -> None:
+    """Before any record is claimed, with what to write instead."""
+    with pytest.raises(ValidationError) as caught:
+        Rpa3Settings(delivery_url=url)
+    assert said in caught.value.errors()[0]["msg"]
+    assert caught.value.errors()[0]["loc"] == ("delivery_url",)
+
+
+@pytest.mark.requirement("R7.2")
+def test_the_token_does_not_show_in_the_settings() -> None:
+    """Neither repr nor a dump for people shows it."""
+    settings = Rpa3Settings(delivery_url="https://r.example/", delivery_token=SecretStr("hunter2"))
+    assert "hunter2" not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.requirement("R8.3")
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("\u0663", None),
+        ("0", 0.0),
+        (" 7 ", 7.0),
+        ("9" * 5000, 86_400.0),
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
+        ("Sunday, 01-Mar-26 12:00:30 GMT", 30.0),
+        ("Sun Mar  1 12:00:30 2026", 30.0),
+        ("Sun, 01 Mar 2026 12:00:30 -0000", 30.0),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
+        ("Mon, 01 Mar 2027 11:00:00 GMT", 86_400.0),
+        ("Sun, 31 Feb 2026 11:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_understood_in_both_forms(header: str | None, seconds: float | None) -> None:
+    """Seconds and every form of HTTP date, bounded to a day; nonsense is no wish."""
+    assert retry_after_s(header, _NOW) == seconds
