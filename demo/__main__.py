@@ -25,7 +25,7 @@ from rpa_core.errors import RpaError
 from rpa_core.formats import format_of
 from rpa_core.runtime.loading import LoadPlan, load
 from rpa_core.store.connect import connect
-from rpa_core.store.lookup import done_counts, flow_depths
+from rpa_core.store.lookup import flow_depths
 from rpa_core.store.migrate import migrate, migrate_package
 from rpa_core.waits import pause
 from rpa_testkit.postgres import EmbeddedPostgres
@@ -39,7 +39,11 @@ def main() -> int:
     """Run the demo; returns its exit code."""
     options = parse()
     console = Console()
-    with EmbeddedPostgres() as server, Receiver() as receiver, tempfile.TemporaryDirectory(prefix="rpa-demo-") as folder:
+    with (
+        EmbeddedPostgres() as server,
+        Receiver() as receiver,
+        tempfile.TemporaryDirectory(prefix="rpa-demo-") as folder,
+    ):
         rpa_db, survey_hub = _databases(server)
         _load(options, rpa_db, Path(folder), console)
         started_at = datetime.now(UTC)
@@ -88,9 +92,7 @@ def _load(options: Options, rpa_db: str, folder: Path, console: Console) -> None
 
 
 @contextmanager
-def _fleet(
-    options: Options, rpa_db: str, survey_hub: str, receiver: Receiver, folder: Path
-) -> Iterator[Fleet]:
+def _fleet(options: Options, rpa_db: str, survey_hub: str, receiver: Receiver, folder: Path) -> Iterator[Fleet]:
     environ = {
         "CONTAINER_DATABASE_RPA_DB_URL": rpa_db,
         "CONTAINER_HEALTH_PORT": "0",
@@ -138,33 +140,40 @@ def _label(flow: str, fleet: Fleet) -> str:
 
 def _finished(connection: psycopg.Connection[object]) -> dict[str, int]:
     """Per flow, how many records have no business there any more; and what is still to do in all."""
-    depths = flow_depths(connection)
-    done = done_counts(connection)
-    dead = {flow: depths[flow].dead if flow in depths else 0 for flow in FLOWS}
-    unfinished = {flow: depths[flow].unfinished if flow in depths else 0 for flow in FLOWS}
-    total = done.get("rpa1", 0) + dead["rpa1"] + unfinished["rpa1"]
+    unfinished = {name: depth.unfinished for name, depth in flow_depths(connection).items()}
+    ended = {
+        name: (int(ok), int(dead))
+        for name, ok, dead in connection.execute(
+            "SELECT f.name, sum(n_ok), sum(n_dead) FROM rpa.chunk_done c JOIN rpa.flow f ON f.id = c.flow GROUP BY 1"
+        )
+    }
     counts, gone = {}, 0
     for flow in FLOWS:
-        gone += dead[flow]
-        counts[flow] = done.get(flow, 0) + gone
+        ok, dead = ended.get(flow, (0, 0))
+        gone += dead
+        counts[flow] = ok + gone
+    total = counts["rpa1"] + unfinished.get("rpa1", 0)
     return counts | {"total": total, "unfinished": sum(unfinished.values())}
 
 
 def _report(options: Options, found: Verification, fleet: Fleet, rpa_db: str, console: Console) -> None:
+    from rpa_flows.codebook.load import load_codebook
     from rpa_flows.summary.page import write_page
-    from rpa_flows.summary.read import read_summary
-    from rpa_flows.summary.text import summary_table
+    from rpa_flows.summary.read import scored_responses
+    from rpa_flows.summary.table import flag_table, segment_table
+    from rpa_flows.summary.tally import tally
 
     console.print()
     console.print(show.table(found, fleet.kills))
     if found.reasons:
         console.print(show.reasons(found))
     with connect(rpa_db) as connection:
-        summary = read_summary(connection, "anes96")
-    console.print(summary_table(summary))
+        survey = tally(load_codebook("anes96"), scored_responses(connection, "anes96"))
+    console.print(segment_table(survey))
+    console.print(flag_table(survey))
     options.report.parent.mkdir(parents=True, exist_ok=True)
-    write_page(options.report, summary)
-    console.print(f"The survey, as a page: {options.report}")
+    write_page(survey, options.report)
+    console.print(f"The survey as a page with charts: {options.report}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         fields = {name: getattr(found, name) for name in found.__slots__}

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import uvicorn
 
 
 class Receiver:
-    """An HTTP server on loopback, in threads of this process."""
+    """An HTTP server on loopback, in a thread of this process."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._seen: Counter[str] = Counter()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # headers in one piece
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                receiver._take(self.headers["Idempotency-Key"])
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                """Nothing: the demo counts."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
+        self._seen: Counter[bytes] = Counter()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._receive, interface="asgi3", lifespan="off", log_config=None, access_log=False, ws="none"
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="receiver", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -41,19 +32,26 @@ class Receiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.should_exit = True
+        self._thread.join(timeout=5)
+        self._socket.close()
 
     @property
     def url(self) -> str:
         """Where to post."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/scores"
-
-    def _take(self, key: str) -> None:
-        with self._guard:
-            self._seen[key] += 1
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/scores"
 
     def counts(self) -> tuple[int, int]:
         """(different deliveries, repeated ones)."""
         with self._guard:
             return len(self._seen), sum(self._seen.values()) - len(self._seen)
+
+    async def _receive(self, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI application: 204 for everything, once its body is in."""
+        while (await receive()).get("more_body"):
+            pass
+        key = next(value for name, value in scope["headers"] if name == b"idempotency-key")
+        with self._guard:
+            self._seen[key] += 1
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})

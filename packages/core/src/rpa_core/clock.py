@@ -26,8 +26,7 @@ class SystemClock:
     what a lease needs.
     """
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)  # no frame in between: it is read once per record
 
     def utcnow(self) -> datetime:
         return datetime.now(UTC)

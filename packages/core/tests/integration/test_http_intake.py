@@ -20,7 +20,7 @@ from rpa_core.health.monitor import HealthMonitor
 from rpa_core.health.server import HttpConfig, HttpServer
 from rpa_testkit.waits import until
 
-TOKEN = "s3same-0pen"  # noqa: S105 - the test's own
+TOKEN = "s3same-0pen"
 
 
 @dataclass
@@ -37,8 +37,8 @@ class MemoryIntake:
     def flows(self) -> Collection[str]:
         return ("rpa1", "rpa2")
 
-    def admit(self) -> float | None:
-        return self.wait_s
+    def admit(self, flow: str) -> float | None:
+        return self.wait_s if flow == "rpa1" else None
 
     def accept(self, upload: Upload) -> Accepted:
         self.uploads.append(upload)
@@ -221,6 +221,7 @@ def test_backpressure_answers_429_with_retry_after(port: int, intake: MemoryInta
     answer = post(port, b'{"a":1}\n')
     assert (answer.status, answer.headers["retry-after"]) == (429, "8")
     assert intake.uploads == []
+    assert post(port, b'{"a":1}\n', flow="rpa2").status == 202, "another flow's gate is its own"
     intake.wait_s = None
     assert post(port, b'{"a":1}\n').status == 202
 
@@ -339,8 +340,9 @@ def test_stopping_the_server_ends_uploads_without_loading(monitor: HealthMonitor
     """An upload that is under way when the server stops is rolled back, and the stop does not wait for it."""
     server = HttpServer(HttpConfig(port=0, token=TOKEN), monitor, None, intake)
     server.start()
-    with start_upload(server.port, 10_000, b'{"a":1}\n'):
+    with start_upload(server.port, 10_000, b'{"a":1}\n') as client:
         until(lambda: intake.uploads, 10, "the upload to begin")
         server.stop(0.5)
+        assert client.recv(1000).startswith(b"HTTP/1.1 503")
     until(lambda: intake.ended, 10, "the upload to end")
     assert (intake.ended, intake.loaded) == (["UploadAborted"], 0)

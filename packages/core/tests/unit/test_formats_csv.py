@@ -164,7 +164,8 @@ def test_refuses_what_is_wrong_with_the_whole(data: bytes, options: dict[str, An
 @pytest.mark.requirement("R8.7")
 def test_a_delimiter_that_cannot_be_one_is_a_usage_error() -> None:
     """Delimiter and quote must be two different single characters."""
-    for wrong in ({"delimiter": ",,"}, {"delimiter": "\n"}, {"delimiter": '"'}, {"quote": ""}):
+    cases: list[dict[str, Any]] = [{"delimiter": ",,"}, {"delimiter": "\n"}, {"delimiter": '"'}, {"quote": ""}]
+    for wrong in cases:
         with pytest.raises(UsageError):
             list(read_csv([b"a\n"], **wrong))
 

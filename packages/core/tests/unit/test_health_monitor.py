@@ -6,12 +6,17 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
+from pydantic import SecretStr
 
+from rpa_core.config.models import ContainerConfig, HealthCheckConfig, IntakeConfig
 from rpa_core.errors import StoreUnavailable, UsageError
+from rpa_core.health.checks import backlog_check
 from rpa_core.health.model import Check, Finding, Scope, as_json
 from rpa_core.health.monitor import HealthMonitor
+from rpa_core.health.server import HttpConfig
 from rpa_core.observability.metrics import Metrics
 
 
@@ -149,7 +154,7 @@ def test_intervals_are_jittered(clock: FakeClock, probe: Probe) -> None:
     """Containers started together do not ask a database together: 20 % either way."""
     waits = []
     for rand in (0.0, 1.0):
-        monitor = HealthMonitor(clock=clock, spawn=at_once, rand=lambda rand=rand: rand, ttl_s=10)
+        monitor = HealthMonitor(clock=clock, spawn=at_once, rand=partial(float, rand), ttl_s=10)
         monitor.register(database(probe))
         monitor.tick()
         waits.append(round(monitor.tick(), 3))
@@ -326,3 +331,40 @@ def test_the_background_runs_checks_and_stops(probe: Probe) -> None:
     finally:
         monitor.stop()
     assert not any(thread.name == "health-monitor" for thread in threading.enumerate())
+
+
+@pytest.mark.requirement("R6.5")
+def test_a_long_queue_is_a_warning(clock: FakeClock) -> None:
+    """Beyond the high water mark the backlog check warns with the number; the container stays ready."""
+    waiting = 10
+    monitor = HealthMonitor(clock=clock, spawn=at_once, rand=lambda: 0.5, ttl_s=3)
+    monitor.register(backlog_check("rpa2", lambda: waiting, 100))
+    monitor.set_started()
+    monitor.tick()
+    assert monitor.report(Scope.READY).wire == "pass"
+    waiting = 100
+    clock.now_s += 4
+    monitor.tick()
+    report = monitor.report(Scope.READY)
+    assert (report.http_status, report.wire) == (200, "warn")
+    assert "100 records wait" in report.message
+
+
+@pytest.mark.requirement("R7.3")
+def test_the_surface_is_configured_by_the_container_and_hides_its_token() -> None:
+    """Every limit comes from the configuration; the token is never part of a text."""
+    config = ContainerConfig(
+        flow_name="rpa1",
+        health_check_config=HealthCheckConfig(host="127.0.0.1", port=0, details=False),
+        intake=IntakeConfig(token=SecretStr("s3same"), max_body_bytes=2048, max_requests=3, retry_after_s=9),
+    )
+    http = HttpConfig.from_container(config)
+    assert (http.port, http.details, http.token, http.max_body_bytes, http.max_uploads, http.retry_after_s) == (
+        0,
+        False,
+        "s3same",
+        2048,
+        3,
+        9,
+    )
+    assert "s3same" not in repr(http)

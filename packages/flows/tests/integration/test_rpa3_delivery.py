@@ -45,7 +45,9 @@ def send(receiver: Any) -> Iterator[Deliver]:
             return list(await asyncio.gather(*(deliver(record, ctx) for record in records)))
 
         def send_records(*ids: int, **changed: Any) -> list[Outcome]:
-            ctx = opened.setdefault(repr(changed), context(changed))
+            if repr(changed) not in opened:
+                opened[repr(changed)] = context(changed)
+            ctx = opened[repr(changed)]
             return loop.run(all_of([Record(number, None, _BODY) for number in ids], ctx))
 
         yield send_records

@@ -95,6 +95,16 @@ def test_all_reasons_come_at_once(satisfaction: Codebook) -> None:
 
 
 @pytest.mark.requirement("R7.7")
+def test_quotes_that_the_reader_left_are_taken_off(anes96: Codebook, anes96_rows: list[Row]) -> None:
+    """anes96 quotes its header with '; read as if " were the quote, its rows are valid all the same."""
+    validate = compile_validator(anes96)
+    row = {f"'{name}'": value for name, value in anes96_rows[0].items()}
+    assert validate(row) == validate(anes96_rows[0])
+    assert validate({**row, "'vote'": "'1'"}) == validate(anes96_rows[0])
+    assert validate({**anes96_rows[0], "'": "x"}).reasons != ()
+
+
+@pytest.mark.requirement("R7.7")
 def test_one_and_true_are_not_the_same_answer(anes96: Codebook, anes96_rows: list[Row]) -> None:
     """The order in which equal-looking values arrive changes nothing: remembered readings do not leak."""
     validate = compile_validator(anes96)

@@ -19,6 +19,9 @@ from rpa_core.formats.window import Window
 _SPACE = re.compile(rb"[ \t\r\n]*")
 # The common case in one match: an object without nested ones. Possessive, so that it cannot backtrack.
 _FLAT_OBJECT = re.compile(rb'\{(?:[^{}\[\]"\\]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
+# What changes nothing, whole strings included: between elements a comma matters, inside one it does not.
+_PLAIN = re.compile(rb'(?:[^{}\[\],"]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
+_PLAIN_INSIDE = re.compile(rb'(?:[^{}\[\]"]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
 _OUTSIDE_STRING = re.compile(rb'[{}\[\],"]')
 _INSIDE_STRING = re.compile(rb'["\\]')
 
@@ -81,6 +84,8 @@ def _scan(window: Window, number: int) -> tuple[int, bytes]:
     in_string = False
     with window.recording() as recorded:
         while True:
+            if not in_string:
+                window.pass_match(_PLAIN_INSIDE if depth else _PLAIN)
             found = window.find(_INSIDE_STRING if in_string else _OUTSIDE_STRING)
             if found == b"":
                 raise InputError(f"the input is cut short: it ends inside element {number}")

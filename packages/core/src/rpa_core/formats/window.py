@@ -81,6 +81,11 @@ class Window:
         self._at = match.end()
         return match[0]
 
+    def pass_match(self, pattern: Pattern[bytes]) -> None:
+        """Pass over what `pattern` matches here inside the current chunk, if it does."""
+        if match := pattern.match(self._data, self._at):
+            self._pass_to(match.end())
+
     def find(self, pattern: Pattern[bytes]) -> bytes:
         """Pass over everything up to and including the next match (one byte); b"" at the end of the input."""
         while True:

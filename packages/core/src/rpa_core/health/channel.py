@@ -13,7 +13,8 @@ from rpa_core.health.intake_api import UploadAborted
 class ByteChannel:
     """Made on the event loop, which puts; a worker thread iterates. Holds at most `limit_bytes` and one chunk.
 
-    It ends exactly once: by `close` (all bytes came), `abort` (they will not), or `abandon` (the reader left).
+    It ends exactly once: by `close` (all bytes came), `abort` (they will not; `aborted` says why), or `abandon`
+    (the reader left).
     """
 
     def __init__(self, limit_bytes: int = 256 * 1024) -> None:
@@ -26,7 +27,7 @@ class ByteChannel:
         self._held_bytes = 0
         self._closed = False
         self._abandoned = False
-        self._aborted: str | None = None
+        self.aborted: str | None = None
 
     async def put(self, chunk: bytes) -> None:
         """Add a chunk, waiting while the channel is full; dropped once the reader has left."""
@@ -49,8 +50,8 @@ class ByteChannel:
     def abort(self, why: str) -> None:
         """The rest will not come: the reader gets UploadAborted, even if there are chunks left."""
         with self._changed:
-            if not self._closed:
-                self._aborted = why
+            if not self._closed and self.aborted is None:
+                self.aborted = why
             self._changed.notify()
 
     def abandon(self) -> None:
@@ -64,9 +65,9 @@ class ByteChannel:
     def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._chunks or self._closed or self._aborted is not None)
-                if self._aborted is not None:
-                    raise UploadAborted(self._aborted)
+                self._changed.wait_for(lambda: self._chunks or self._closed or self.aborted is not None)
+                if self.aborted is not None:
+                    raise UploadAborted(self.aborted)
                 if not self._chunks:
                     return
                 chunk = self._chunks.popleft()

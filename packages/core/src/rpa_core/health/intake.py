@@ -14,7 +14,7 @@ from rpa_core.errors import StoreUnavailable
 from rpa_core.formats.formats import read
 from rpa_core.formats.gzipped import decompressed
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, BadLine, Item
-from rpa_core.health.intake_api import Accepted, BadLines, BodyTooLarge, Gate, KeyReused, StatusView, Upload
+from rpa_core.health.intake_api import Accepted, BadLines, BodyTooLarge, Gate, KeyInUse, KeyReused, StatusView, Upload
 from rpa_core.store import intake as ledger
 from rpa_core.store.connect import classify
 from rpa_core.store.lookup import record_status
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rpa_core.observability.metrics import Metrics
 
 _SHOWN = 100
-_LOCK_TIMEOUT = "20s"  # how long a twin under the same idempotency key waits for the first
 
 
 class _Stopped(Exception):
@@ -36,7 +35,8 @@ class StoreIntake:
     """`IntakeApi` over a connection pool.
 
     `flows` is asked at every request. `gate` is the backpressure; None lets everything in. Limits hold for the
-    unpacked body as for the packed one.
+    unpacked body as for the packed one. `twin_wait_s` is how long a request waits for an earlier one under the same
+    idempotency key.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class StoreIntake:
         max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
         chunk_size: int = 1000,
         notify: bool = True,
+        twin_wait_s: float = 20.0,
     ) -> None:
         self._pool = pool
         self._flows = flows
@@ -59,14 +60,15 @@ class StoreIntake:
         self._max_line_bytes = max_line_bytes
         self._chunk_size = chunk_size
         self._notify = notify
+        self._twin_wait_ms = max(1, int(twin_wait_s * 1000))
 
     def flows(self) -> Collection[str]:
         """The flows that records may be posted to."""
         return self._flows() if callable(self._flows) else self._flows
 
-    def admit(self) -> float | None:
+    def admit(self, flow: str) -> float | None:
         """What the gate says."""
-        return self._gate.admit() if self._gate is not None else None
+        return self._gate.admit(flow) if self._gate is not None else None
 
     def accept(self, upload: Upload) -> Accepted:
         """Load every record or none; see `IntakeApi.accept`."""
@@ -101,8 +103,7 @@ class StoreIntake:
         earlier, accepted, duplicates = None, 0, 0
         with self._connection() as connection:
             if key is not None:
-                connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-                earlier = ledger.remember_request(connection, upload.flow, key, b"")
+                earlier = self._remember(connection, upload.flow, key)
             if earlier is None:
                 accepted, duplicates = ledger.enqueue(
                     connection, upload.flow, source.records(), chunk_size=self._chunk_size, notify=self._notify
@@ -113,6 +114,17 @@ class StoreIntake:
         if earlier is not None:
             return self._replay(upload, earlier, body)
         return Accepted(flow=upload.flow, accepted=accepted, duplicates=duplicates)
+
+    def _remember(self, connection: psycopg.Connection[Any], flow: str, key: str) -> ledger.RememberedRequest | None:
+        """Claim the key. Its digest is only known at the end of the body, and is stored then."""
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{self._twin_wait_ms}ms",))
+        try:
+            return ledger.remember_request(connection, flow, key, b"")
+        except psycopg.errors.LockNotAvailable as error:
+            raise KeyInUse(
+                f"another request under idempotency key {key!r} is still being worked on; "
+                "send this one again to get its answer"
+            ) from error
 
     def _replay(self, upload: Upload, earlier: ledger.RememberedRequest, body: _Body) -> Accepted:
         """The key is known: the same body gets the first answer again, another one is a mistake."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from rpa_core.errors import InputError, RpaError
+from rpa_core.errors import InputError, RpaError, TransientError
 from rpa_core.formats.formats import Format
 from rpa_core.formats.items import BadLine
 
@@ -59,6 +59,12 @@ class KeyReused(InputError):
     code = "INP003"
 
 
+class KeyInUse(TransientError):
+    """Another request under the same idempotency key is still being worked on."""
+
+    code = "INP006"
+
+
 class BodyTooLarge(InputError):
     """The body, packed or unpacked, exceeds the limit."""
 
@@ -96,8 +102,8 @@ class StatusView(Protocol):
 class Gate(Protocol):
     """Backpressure: whether records may come in now."""
 
-    def admit(self) -> float | None:
-        """None to let a request in, else the seconds after which to try again. Never blocks, never raises."""
+    def admit(self, flow: str) -> float | None:
+        """None to let a request for `flow` in, else the seconds after which to try again. Never blocks, never raises."""
         ...
 
 
@@ -108,15 +114,16 @@ class IntakeApi(Protocol):
         """The flows that records may be posted to."""
         ...
 
-    def admit(self) -> float | None:
+    def admit(self, flow: str) -> float | None:
         """As `Gate.admit`."""
         ...
 
     def accept(self, upload: Upload) -> Accepted:
         """Load every record or none, in constant memory.
 
-        Raises BadLines, KeyReused, BodyTooLarge or another InputError for the sender's mistakes, UploadAborted
-        where the body stopped coming, StoreUnavailable where PostgreSQL is away.
+        Raises BadLines, KeyReused, BodyTooLarge or another InputError for the sender's mistakes, KeyInUse while a
+        twin is being worked on, UploadAborted where the body stopped coming, StoreUnavailable where PostgreSQL is
+        away.
         """
         ...
 

@@ -36,8 +36,14 @@ def problem(
 
 
 def try_later(status: int, slug: str, detail: str, after_s: float, **members: Any) -> Response:
-    """A refusal that ends: 429 or 503 with Retry-After in whole seconds."""
+    """A refusal that ends: 409, 429 or 503 with Retry-After in whole seconds."""
     return problem(status, slug, detail, headers={"retry-after": str(max(1, math.ceil(after_s)))}, **members)
+
+
+def too_large(limit_bytes: int) -> Response:
+    """413, with the limit."""
+    detail = f"the body has more than {limit_bytes} bytes; nothing was loaded. Send it in parts"
+    return problem(413, "body-too-large", detail, limit_bytes=limit_bytes)
 
 
 async def http_exception(_: Request, error: Exception) -> Response:

@@ -9,13 +9,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 
 class DeadlinedProtocol(H11Protocol):
-    """Closes a connection that has been without a request under way for `header_timeout_s`.
+    """Closes a connection that has been without a request under way for `header_timeout_s`, and refuses more than
+    `max_connections` at once.
 
     That covers a client that opens a connection and says nothing, one that sends its headers byte by byte, and one that
     goes on sending a body after it has got its answer.
     """
 
     header_timeout_s = 10.0
+    max_connections = 512
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -24,6 +26,9 @@ class DeadlinedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            transport.abort()
+            return
         self._idle_since = self.loop.time()
         self._look_again()
 

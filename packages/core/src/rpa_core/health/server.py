@@ -15,11 +15,13 @@ from rpa_core.health.monitor import HealthMonitor
 from rpa_core.version import VERSION
 
 if TYPE_CHECKING:
+    from rpa_core.config.models import ContainerConfig
     from rpa_core.health.intake_api import IntakeApi
     from rpa_core.observability.metrics import Metrics
 
 _LOG = logging.getLogger("rpa.http")
 _NEEDED = ("starlette", "uvicorn")
+_STOP_MARGIN_S = 2  # for requests to be answered once their uploads are aborted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,8 @@ class HttpConfig:
     details           whether /health names its parts.
     max_uploads       uploads worked on at once; more get 429.
     idle_timeout_s    longest silence inside a body; `upload_timeout_s` bounds the whole.
+    header_timeout_s  longest a connection may be without a request under way; `max_connections` bounds them all,
+                      so that strangers cannot use up the process's file descriptors.
     linger_s          how long a refused client's body is still read, so that it sees the answer.
     retry_after_s     what is said in Retry-After where nothing better is known.
     """
@@ -45,8 +49,24 @@ class HttpConfig:
     idle_timeout_s: float = 15.0
     upload_timeout_s: float = 300.0
     header_timeout_s: float = 10.0
+    max_connections: int = 512
     linger_s: float = 3.0
     retry_after_s: float = 5.0
+
+    @classmethod
+    def from_container(cls, config: ContainerConfig) -> HttpConfig:
+        """What the container's configuration says about the surface."""
+        health, intake = config.health_check_config, config.intake
+        return cls(
+            host=health.host,
+            port=health.port,
+            service=config.flow_name,
+            details=health.details,
+            token=intake.token.get_secret_value() if intake.token is not None else None,
+            max_body_bytes=intake.max_body_bytes,
+            max_uploads=intake.max_requests,
+            retry_after_s=intake.retry_after_s,
+        )
 
 
 class HttpServer:
@@ -95,12 +115,15 @@ class HttpServer:
         )
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Take no more requests, let running ones end within `timeout_s`, then cut them off."""
+        """Take no more requests; uploads that do not end within `timeout_s` are rolled back and told so."""
         if self._thread is None or self._server is None:
             return
-        self._server.config.timeout_graceful_shutdown = max(0, int(timeout_s))
+        self._server.config.timeout_graceful_shutdown = int(timeout_s) + _STOP_MARGIN_S
         self._server.should_exit = True
-        self._thread.join(timeout_s + 2.0)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive() and self._records is not None:
+            self._records.abort()
+        self._thread.join(_STOP_MARGIN_S + 1.0)
         if self._thread.is_alive():
             _LOG.warning("the HTTP server did not stop within %g s", timeout_s, extra={"event.action": "http.stuck"})
         if self._records is not None:
@@ -117,6 +140,7 @@ class HttpServer:
 
         class Protocol(DeadlinedProtocol):
             header_timeout_s = settings.header_timeout_s
+            max_connections = settings.max_connections
 
         if self._intake is not None:
             self._records = Records(settings, self._monitor, self._intake)

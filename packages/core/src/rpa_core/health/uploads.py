@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -13,35 +11,16 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from rpa_core.errors import InputError, RpaError, StoreUnavailable
-from rpa_core.formats.formats import Format
+from rpa_core.errors import RpaError
+from rpa_core.health.admission import Admission, Refused, content_type, idempotency_key, is_gzip
 from rpa_core.health.channel import ByteChannel
-from rpa_core.health.intake_api import Accepted, BadLines, BodyTooLarge, IntakeApi, KeyReused, Upload, UploadAborted
-from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.problems import json_response, problem, try_later
+from rpa_core.health.failures import STOPPING, TOO_LARGE, TOO_SLOW, failure, store_away
+from rpa_core.health.intake_api import Accepted, IntakeApi, Upload
+from rpa_core.health.problems import json_response, problem
 
 if TYPE_CHECKING:
+    from rpa_core.health.monitor import HealthMonitor
     from rpa_core.health.server import HttpConfig
-
-_LOG = logging.getLogger("rpa.http.intake")
-_FORMS = {
-    "application/json": Format.JSON,
-    "application/x-ndjson": Format.NDJSON,
-    "application/ndjson": Format.NDJSON,
-    "application/jsonl": Format.NDJSON,
-    "text/csv": Format.CSV,
-    "text/tab-separated-values": Format.TSV,
-}
-_MAX_IDEMPOTENCY_KEY_CHARS = 255
-_RETRY_SOON_S = 1.0
-
-
-class Refused(Exception):
-    """A request that is answered before its body is read."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
 
 
 class Records:
@@ -49,34 +28,42 @@ class Records:
 
     def __init__(self, config: HttpConfig, monitor: HealthMonitor, intake: IntakeApi) -> None:
         self._config = config
-        self._monitor = monitor
         self._intake = intake
+        self._admission = Admission(config, monitor, intake)
         self._free = config.max_uploads
         self._uploads = ThreadPoolExecutor(config.max_uploads, thread_name_prefix="intake")
         self._lookups = ThreadPoolExecutor(2, thread_name_prefix="lookup")
+        self._running: set[ByteChannel] = set()
+
+    def abort(self) -> None:
+        """End the uploads that are under way: they roll back and are answered with 503. From any thread."""
+        for channel in tuple(self._running):
+            channel.abort(STOPPING)
 
     def close(self) -> None:
-        """Let running uploads end (their channels are aborted by then); start no more."""
+        """Start no more."""
         self._uploads.shutdown(wait=False, cancel_futures=True)
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def post(self, request: Request) -> Response:
         """Take records in; see the room's docstring for what is promised."""
+        admission = self._admission
         request_id = uuid.uuid4().hex
         try:
-            self._check_open()
-            self._check_token(request)
-            flow = self._flow(request)
-            form, encoding = _content_type(request)
-            gzip = _content_encoding(request)
-            self._check_size(request)
-            idempotency_key = _idempotency_key(request)
-            self._check_gate()
+            admission.check_open()
+            admission.check_token(request)
+            flow = admission.flow(request)
+            form, encoding = content_type(request)
+            gzip = is_gzip(request)
+            admission.check_size(request)
+            key = idempotency_key(request)
+            admission.check_gate(flow, self._free)
         except Refused as refusal:
             return refusal.response
+        channel = ByteChannel()
+        self._running.add(channel)
         self._free -= 1
         try:
-            channel = ByteChannel()
             upload = Upload(
                 flow=flow,
                 form=form,
@@ -84,17 +71,18 @@ class Records:
                 gzip=gzip,
                 encoding=encoding,
                 key_field=request.query_params.get("key") or None,
-                idempotency_key=idempotency_key,
+                idempotency_key=key,
             )
             return await self._run(request, upload, channel, request_id)
         finally:
             self._free += 1
+            self._running.discard(channel)
 
     async def get(self, request: Request) -> Response:
         """Where one record is."""
         try:
-            self._check_token(request)
-            flow = self._flow(request)
+            self._admission.check_token(request)
+            flow = self._admission.flow(request)
         except Refused as refusal:
             return refusal.response
         key = request.path_params["key"]
@@ -104,7 +92,7 @@ class Records:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._lookups, self._intake.status, flow, key)
         except RpaError as error:
-            return self._store_away(error, uuid.uuid4().hex)
+            return store_away(error, uuid.uuid4().hex, self._config.retry_after_s)
         if found is None:
             return problem(404, "no-such-record", f"flow {flow!r} has no record with key {key!r}")
         return json_response(
@@ -130,10 +118,17 @@ class Records:
                 await pump
                 return _answer(done, request_id)
             except asyncio.CancelledError:
-                channel.abort("the server is stopping")
+                channel.abort(STOPPING)
                 raise
             except Exception as error:  # noqa: BLE001 - every kind becomes its answer; the unexpected is logged there
-                response = self._failure(error, request_id)
+                response = failure(
+                    error,
+                    request_id,
+                    max_body_bytes=self._config.max_body_bytes,
+                    retry_after_s=self._config.retry_after_s,
+                )
+                if channel.aborted == STOPPING:
+                    return response
             # Read what is still coming, within bounds: a client that is sending would see a reset, not the answer.
             await asyncio.wait([pump], timeout=self._config.linger_s)
             return response
@@ -163,113 +158,16 @@ class Records:
                         return
                     received += len(chunk)
                     if received > config.max_body_bytes:
-                        channel.abort(_TOO_LARGE)
+                        channel.abort(TOO_LARGE)
                         return
                     await channel.put(chunk)
         except TimeoutError:
-            channel.abort(_TOO_SLOW)
+            channel.abort(TOO_SLOW)
         except ClientDisconnect:
             channel.abort("the client closed the connection before the end of the body")
         except asyncio.CancelledError:
-            channel.abort("the server is stopping")
+            channel.abort(STOPPING)
             raise
-
-    def _failure(self, error: Exception, request_id: str) -> Response:
-        limit = self._config.max_body_bytes
-        match error:
-            case BadLines():
-                errors = [{"line": b.line, "reason": b.reason, "excerpt": b.excerpt} for b in error.first]
-                return problem(
-                    422, "bad-lines", str(error), request_id=request_id, error_count=error.count, errors=errors
-                )
-            case KeyReused():
-                return problem(422, "idempotency-key-reused", str(error), request_id=request_id)
-            case UploadAborted() if str(error) == _TOO_LARGE:
-                return self._too_large(limit)
-            case BodyTooLarge():
-                return problem(413, "body-too-large", str(error), request_id=request_id)
-            case UploadAborted() if str(error) == _TOO_SLOW:
-                detail = "the body came too slowly; nothing was loaded. Send it again, in smaller parts if it is large"
-                return problem(408, "too-slow", detail, headers={"connection": "close"}, request_id=request_id)
-            case UploadAborted():
-                _LOG.info("upload ended early: %s", error, extra={"event.action": "intake.aborted"})
-                return problem(400, "aborted", str(error), headers={"connection": "close"}, request_id=request_id)
-            case InputError():
-                return problem(422, "bad-input", f"{error}; nothing was loaded", request_id=request_id)
-            case RpaError():
-                return self._store_away(error, request_id)
-            case _:
-                _LOG.error(
-                    "request %s failed unexpectedly",
-                    request_id,
-                    exc_info=error,
-                    extra={"event.action": "intake.failed", "http.request.id": request_id},
-                )
-                detail = "unexpected error, nothing was loaded; the log has it under the request id"
-                return problem(500, "internal", detail, request_id=request_id)
-
-    def _store_away(self, error: RpaError, request_id: str) -> Response:
-        """The database's own words stay in the log: they name hosts and roles."""
-        _LOG.error(
-            "request %s: the database is not usable: %s",
-            request_id,
-            error,
-            extra={"event.action": "intake.store_away", "http.request.id": request_id},
-        )
-        why = "is not available" if isinstance(error, StoreUnavailable) else "cannot be used"
-        return try_later(
-            503,
-            "store-unavailable",
-            f"the database {why}; nothing was loaded, send the request again later",
-            self._config.retry_after_s,
-            request_id=request_id,
-        )
-
-    def _check_open(self) -> None:
-        if self._monitor.draining:
-            detail = "this container is stopping; another one takes the request"
-            raise Refused(try_later(503, "draining", detail, _RETRY_SOON_S))
-
-    def _check_token(self, request: Request) -> None:
-        expected = self._config.token
-        if not expected:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), expected.encode())
-        if scheme.lower() != "bearer" or not right:
-            challenge = 'Bearer realm="rpa"' + (', error="invalid_token"' if given else "")
-            detail = "send `Authorization: Bearer <token>` with the intake token of this container"
-            raise Refused(problem(401, "unauthorized", detail, headers={"www-authenticate": challenge}))
-
-    def _flow(self, request: Request) -> str:
-        flow: str = request.path_params["flow"]
-        known = sorted(self._intake.flows())
-        if flow not in known:
-            detail = f"no flow {flow[:80]!r} here; known flows: {', '.join(known) or 'none'}"
-            raise Refused(problem(404, "unknown-flow", detail, flows=known))
-        return flow
-
-    def _check_size(self, request: Request) -> None:
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._config.max_body_bytes:
-            raise Refused(self._too_large(self._config.max_body_bytes))
-
-    def _check_gate(self) -> None:
-        after_s = self._intake.admit()
-        if after_s is not None:
-            detail = "too many records wait to be processed; nothing was loaded, send the request again later"
-            raise Refused(try_later(429, "backpressure", detail, after_s))
-        if self._free <= 0:
-            detail = f"{self._config.max_uploads} uploads are being worked on, which is the limit; try again"
-            raise Refused(try_later(429, "too-many-uploads", detail, self._config.retry_after_s))
-
-    def _too_large(self, limit_bytes: int) -> Response:
-        detail = f"the body has more than {limit_bytes} bytes; nothing was loaded. Send it in parts"
-        return problem(413, "body-too-large", detail, limit_bytes=limit_bytes)
-
-
-_TOO_LARGE = "the body is larger than the limit"
-_TOO_SLOW = "the body came too slowly"
 
 
 def _answer(done: Accepted, request_id: str) -> Response:
@@ -281,37 +179,3 @@ def _answer(done: Accepted, request_id: str) -> Response:
     }
     headers = {"idempotency_replayed": "true"} if done.replayed else {}
     return json_response(body, 202, **headers)
-
-
-def _content_type(request: Request) -> tuple[Format, str]:
-    declared = request.headers.get("content-type", "")
-    kind, *parameters = [part.strip() for part in declared.split(";")]
-    form = _FORMS.get(kind.lower())
-    if form is None:
-        accepted = ", ".join(_FORMS)
-        detail = f"Content-Type {declared[:80]!r} is not taken; use one of {accepted}"
-        raise Refused(problem(415, "unsupported-type", detail, headers={"accept-post": accepted}))
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return form, value.strip().strip('"') or "utf-8"
-    return form, "utf-8"
-
-
-def _content_encoding(request: Request) -> bool:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "x-gzip", ""):
-        detail = f"Content-Encoding {encoding[:40]!r} is not taken; use gzip or none"
-        raise Refused(problem(415, "unsupported-encoding", detail, headers={"accept-encoding": "gzip"}))
-    return encoding.endswith("gzip")
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    key = key.strip().strip('"')
-    if not key or len(key) > _MAX_IDEMPOTENCY_KEY_CHARS or not key.isprintable():
-        detail = f"Idempotency-Key must have 1 to {_MAX_IDEMPOTENCY_KEY_CHARS} printable characters"
-        raise Refused(problem(400, "bad-idempotency-key", detail))
-    return key

@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
         fields |= _error_fields(self, record, self._redactor)
         for key, value in vars(record).items():
             if key not in _STANDARD and not key.startswith("_"):
-                name = key if key not in fields else f"labels.{key}"
+                name = self._redactor.text(key if key not in fields else f"labels.{key}")
                 fields[name] = _clean(value, key, self._redactor)
         return _fit(fields)
 
@@ -67,7 +67,7 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         extras = " ".join(
-            f"{key}={_clean(value, key, self._redactor)}"
+            f"{self._redactor.text(key)}={_clean(value, key, self._redactor)}"
             for key, value in vars(record).items()
             if key not in _STANDARD and not key.startswith("_") and key != "event.action"
         )
@@ -118,7 +118,7 @@ def _clean(value: Any, key: str, redactor: Redactor, depth: int = 0) -> Any:
         return redactor.text(_text(value))
     if isinstance(value, dict):
         items = list(value.items())  # another thread may be changing it
-        return {_text(name): _clean(item, _text(name), redactor, depth + 1) for name, item in items}
+        return {redactor.text(_text(name)): _clean(item, _text(name), redactor, depth + 1) for name, item in items}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item, "", redactor, depth + 1) for item in list(value)]
     return redactor.text(_text(value))

@@ -7,14 +7,19 @@ from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "********"
+_LONGEST_TEXT = 32 * 1024  # four times what a line may hold
 _SHORTEST = 4  # shorter values would blot out half of every line; configuration asks for longer ones
 _KEYS = r"(?:pass(?:word|wd|phrase)?|secret|token|api[_-]?key|private[_-]?key|credentials?|authorization|dsn)"
 _SECRET_KEY = re.compile(rf"(?i)(?:^|[._\-\s]){_KEYS}s?$")
+# Every repetition is bounded or can only be entered after a key: matching stays linear whatever the text is.
 _ASSIGNED = re.compile(
-    rf"""(?ix)(?P<key>["']?[\w.-]*{_KEYS}["']?\s*(?:=|:\s)\s*)(?!\s)
-        (?P<value>(?:(?:bearer|basic)\s+)?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^\s,;&)}}\]]+))"""
+    rf"""(?ix)(?P<key>{_KEYS}s?["']?\s{{0,8}}(?:=|:\s)\s{{0,8}})(?!\s)
+        (?P<value>(?:(?:bearer|basic)\s{{1,8}})?
+            (?:"(?:\\.|[^"\\]){{0,4096}}"|'(?:\\.|[^'\\]){{0,4096}}'|[^\s,;&)}}\]]+))"""
 )
-_USERINFO = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]{1,20}://[^\s:/@'\"]*:)(?P<password>[^\s'\"]+)(?P<at>@)")
+_USERINFO = re.compile(
+    r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]{1,20}://[^\s:/@'\"]{0,128}:)(?P<password>[^\s'\"]{1,512})(?P<at>@)"
+)
 _BEARER = re.compile(r"(?i)\b(?P<head>bearer|basic)\s+[A-Za-z0-9._~+/=\-]{8,}")
 
 
@@ -24,6 +29,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._values: frozenset[str] = frozenset()
         self._pattern: re.Pattern[str] | None = None
+        self._margin = 512
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
@@ -34,11 +40,22 @@ class Redactor:
                 found |= _spellings(secret)
         self._values = frozenset(found)
         if found:
+            self._margin = max(512, *map(len, found))
             longest_first = sorted(found, key=lambda value: (-len(value), value))
             self._pattern = re.compile("|".join(re.escape(value) for value in longest_first))
 
     def text(self, text: str) -> str:
-        """`text` without registered values, passwords of connection strings and values after telling keys."""
+        """`text` without registered values, passwords of connection strings and values after telling keys.
+
+        The middle of a very long text is left out; a secret that the cut goes through goes with it.
+        """
+        if len(text) > 2 * _LONGEST_TEXT:
+            head, tail = self._hide(text[:_LONGEST_TEXT]), self._hide(text[-_LONGEST_TEXT:])
+            left_out = len(text) - 2 * _LONGEST_TEXT
+            return f"{head[: -self._margin]} … {left_out} characters left out … {tail[self._margin :]}"
+        return self._hide(text)
+
+    def _hide(self, text: str) -> str:
         if self._pattern is not None:
             text = self._pattern.sub(HIDDEN, text)
         if "://" in text:
@@ -67,6 +84,7 @@ def _spellings(secret: str) -> set[str]:
             json.dumps(value)[1:-1],
             json.dumps(value, ensure_ascii=False)[1:-1],
             repr(value)[1:-1],
+            repr(value.encode())[2:-1],
             value.replace("'", "\\'"),
         )
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from rpa_core.processing.flow import Flow, Record
-from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
+from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
 from rpa_core.store.intake import NewRecord
 from rpa_core.store.ledger import part
@@ -40,14 +40,14 @@ class Accounting:
         """`outcomes` belong to the first records; the others go on, in `remainder_parts` chunks of about one size."""
         end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(records))
         again: dict[tuple[int, float | None], list[int]] = {}
-        results, next_flow = end.results, self._flow.next_flow
+        results, next_flow, dumps = end.results, self._flow.next_flow, orjson.dumps
         forward = end.emits.setdefault(next_flow, []) if next_flow else None
         for record, outcome in zip(records, outcomes, strict=False):
             match outcome:
-                case Done(data, emits):
+                case Done():
                     try:
-                        encoded = orjson.dumps(data)
-                        emitted = [(emit.flow, NewRecord(orjson.dumps(emit.payload), emit.key)) for emit in emits]
+                        encoded = dumps(outcome.data)
+                        emitted = _encoded(outcome.emit) if outcome.emit else ()
                     except (TypeError, ValueError) as error:
                         reason = f"the handler's result is not JSON: {error}"
                         end.dead.append(DeadLetter(record.id, "unstorable", record.attempt, (reason,)))
@@ -92,6 +92,10 @@ def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -
     ids = [record.id for record in records]
     size = -(-left // max(1, min(parts, left)))
     return [part(chunk, start, min(start + size, len(records)), ids) for start in range(begin, len(records), size)]
+
+
+def _encoded(emits: Sequence[Emit]) -> Sequence[tuple[str, NewRecord]]:
+    return [(emit.flow, NewRecord(orjson.dumps(emit.payload), emit.key)) for emit in emits]
 
 
 def _letter(record: Record, kind: str, reasons: Sequence[str]) -> DeadLetter:

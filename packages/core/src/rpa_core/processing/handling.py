@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import psycopg
 
+from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.errors import RecordRejected, TransientError
 from rpa_core.processing.flow import Flow, FlowContext, Record
 from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
@@ -23,11 +24,16 @@ class Handling:
 
     The answer covers a prefix of the records: what was not begun has no outcome. An exception of the handler
     becomes a Retry, RecordRejected a SetAside. A TransientError, or a psycopg error that says the database is
-    away, is raised: it concerns none of the records.
+    away, concerns none of the records: it ends the prefix, and is raised where that would be empty.
     """
 
     def __init__(
-        self, flow: Flow, context: FlowContext, go_on: Callable[[], bool], loop: asyncio.Runner | None = None
+        self,
+        flow: Flow,
+        context: FlowContext,
+        go_on: Callable[[], bool],
+        loop: asyncio.Runner | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         if flow.is_async and loop is None:
             raise ValueError(f"flow {flow.name} is async: it needs a loop to run in")
@@ -35,6 +41,7 @@ class Handling:
         self._context = context
         self._go_on = go_on
         self._loop = loop
+        self._checkpoints = checkpoints or Checkpoints()
 
     def run(self, records: Sequence[Record]) -> list[Outcome]:
         """Outcomes of the first records, as many as could be begun."""
@@ -55,13 +62,26 @@ class Handling:
         return self._one(record)
 
     def _one_by_one(self, records: Sequence[Record]) -> list[Outcome]:
+        middle = len(records) // 2
         outcomes: list[Outcome] = []
-        go_on, one = self._go_on, self._one
-        for record in records:
-            if not go_on():
-                break
-            outcomes.append(one(record))
+        if self._in_turn(records[:middle], outcomes):
+            self._checkpoints.reach(Point.MID_BATCH)
+            self._in_turn(records[middle:], outcomes)
         return outcomes
+
+    def _in_turn(self, records: Sequence[Record], outcomes: list[Outcome]) -> bool:
+        """Add to `outcomes`; whether every record was handled."""
+        go_on, one = self._go_on, self._one
+        try:
+            for record in records:
+                if not go_on():
+                    return False
+                outcomes.append(one(record))
+        except (TransientError, psycopg.Error):
+            if not outcomes:
+                raise
+            return False
+        return True
 
     def _one(self, record: Record) -> Outcome:
         try:
@@ -85,21 +105,25 @@ class Handling:
 
     async def _concurrently(self, records: Sequence[Record]) -> list[Outcome]:
         limit = asyncio.Semaphore(self._flow.concurrency)
+        away = asyncio.Event()
         running: list[asyncio.Task[Outcome]] = []
 
         async def bounded(record: Record) -> Outcome:
             try:
                 return await self._one_async(record)
+            except BaseException:
+                away.set()
+                raise
             finally:
                 limit.release()
 
         try:
             for record in records:
                 await limit.acquire()
-                if not self._go_on():
+                if away.is_set() or not self._go_on():
                     break
                 running.append(asyncio.create_task(bounded(record)))
-            return list(await asyncio.gather(*running))
+            return _prefix(await asyncio.gather(*running, return_exceptions=True))
         finally:
             for task in running:
                 task.cancel()
@@ -108,6 +132,11 @@ class Handling:
     async def _one_async(self, record: Record) -> Outcome:
         try:
             return self._checked(await self._flow.handle(record, self._context))  # type: ignore[arg-type,misc]  # async form
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return self._failed(record, error)  # nobody cancelled us: the handler let one of its own out
         except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
             return self._failed(record, error)
 
@@ -116,7 +145,7 @@ class Handling:
             return outcome
         raise TypeError(f"the handler returned {type(outcome).__name__}; it must return Done, Retry or SetAside")
 
-    def _failed(self, record: Record, error: Exception) -> Outcome:
+    def _failed(self, record: Record, error: BaseException) -> Outcome:
         if isinstance(error, RecordRejected):
             return SetAside(error.reasons)
         _raise_if_transient(error)
@@ -129,6 +158,18 @@ class Handling:
         return Retry(f"{type(error).__name__}: {error}")
 
 
-def _raise_if_transient(error: Exception) -> None:
+def _prefix(answers: Sequence[Outcome | BaseException]) -> list[Outcome]:
+    """The outcomes before the first error; raises it where there are none."""
+    outcomes: list[Outcome] = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            if not outcomes or not isinstance(answer, TransientError | psycopg.Error):
+                raise answer
+            break
+        outcomes.append(answer)
+    return outcomes
+
+
+def _raise_if_transient(error: BaseException) -> None:
     if isinstance(error, TransientError) or (isinstance(error, psycopg.Error) and is_transient(error)):
         raise error

@@ -38,6 +38,7 @@ class LedgerSession:
     ) -> None:
         self._open = open_ledger
         self._stop = stop
+        self._never = threading.Event()
         self._clock = clock
         self._rand = rand
         self._events = events
@@ -46,24 +47,23 @@ class LedgerSession:
         self._failures = 0
         self._away_since: float | None = None
 
-    def ledger(self, mine: Claim | None = None) -> Ledger:
+    def ledger(self, mine: Claim | None = None, *, insist: bool = False) -> Ledger:
         """The open ledger, connecting if need be; raises StoreUnavailable after one failed try and its backoff.
 
         After a reconnect, leases of this worker other than `mine` are given back: they are claims whose answer
-        was lost with the old connection.
+        was lost with the old connection. With `insist` the backoff is waited even when asked to stop.
         """
         if self._ledger is not None:
             return self._ledger
         try:
-            ledger = self._open()
-            ledger.release_others(mine)
+            ledger = self._opened(mine)
         except StoreUnavailable as error:
-            self._wait(error)
+            self._wait(error, insist)
             raise
         except psycopg.Error as error:
             known = classify(error)
             if isinstance(known, StoreUnavailable):
-                self._wait(known)
+                self._wait(known, insist)
             raise known from error
         self._ledger = ledger
         if self._away_since is not None:
@@ -75,7 +75,16 @@ class LedgerSession:
         self._failures, self._away_since = 0, None
         return ledger
 
-    def failed(self, error: psycopg.Error) -> None:
+    def _opened(self, mine: Claim | None) -> Ledger:
+        ledger = self._open()
+        try:
+            ledger.release_others(mine)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def failed(self, error: psycopg.Error, *, insist: bool = False) -> None:
         """Take in an error of a statement. Returns if it was an outage, after its backoff; else raises."""
         known = classify(error)
         if self._ledger is not None and (self._ledger.connection.broken or isinstance(known, StoreUnavailable)):
@@ -83,15 +92,15 @@ class LedgerSession:
             self._ledger = None
         if not isinstance(known, StoreUnavailable):
             raise known from error
-        self._wait(known)
+        self._wait(known, insist)
 
     def ask(self, question: Callable[[Ledger], T], *, mine: Claim | None = None, insist: bool = False) -> T | None:
         """Ask until there is an answer; None when asked to stop while the database is away (unless `insist`)."""
         while True:
             try:
-                return question(self.ledger(mine))
+                return question(self.ledger(mine, insist=insist))
             except psycopg.Error as error:
-                self.failed(error)
+                self.failed(error, insist=insist)
             except StoreUnavailable:
                 pass  # waited already, with its reason in the log
             if self._stop.is_set() and not insist:
@@ -103,7 +112,7 @@ class LedgerSession:
             self._ledger.close()
             self._ledger = None
 
-    def _wait(self, error: StoreUnavailable) -> None:
+    def _wait(self, error: StoreUnavailable, insist: bool) -> None:
         self._failures += 1
         now = self._clock.monotonic()
         if self._away_since is None:
@@ -117,4 +126,4 @@ class LedgerSession:
             extra={"event.action": "store.away", "attempt": self._failures},
         )
         self._events.beat()
-        pause(self._stop, delay_s)
+        pause(self._never if insist else self._stop, delay_s)

@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -32,6 +32,7 @@ from rpa_core.waits import pause
 logger = logging.getLogger("rpa.worker")
 _FIRST_POLL_S = 0.005
 _MOST_PARTS = 16
+_BEAT_S = 1.0  # an idle worker's heartbeat, however seldom it polls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +83,14 @@ class Worker:
         self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
         self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
         self._session = LedgerSession(open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events)
-        self._handling = Handling(flow, context, self._go_on, loop)
+        self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
         self._accounting = Accounting(flow, policy.retry, budget, self._rand)
         self._size = ClaimSize(target_s=policy.claim_target_s, most_records=policy.claim_records)
         self._cursor = 0
         self._due_s = 0.0
         self._cut_at = 0.0
+        self._careful = False
 
     def run(self) -> None:
         """Work until stopped. Raises StoreRefused or SchemaError if the database turns us away for good."""
@@ -102,11 +104,17 @@ class Worker:
                 if worked:
                     poll_s = _FIRST_POLL_S
                     continue
-                self._wake.wait(poll_s * self._rand.uniform(0.75, 1.25))
+                self._idle(poll_s * self._rand.uniform(0.75, 1.25))
                 poll_s = min(poll_s * 2, self._policy.poll_max_s)
         finally:
             self._session.close()
             self.keeper.stop()
+
+    def _idle(self, wait_s: float) -> None:
+        """Wait until woken, `wait_s` at the most."""
+        while wait_s > 0 and not self._wake.wait(min(wait_s, _BEAT_S)):
+            self._events.beat()
+            wait_s -= _BEAT_S
 
     def _turn(self) -> bool:
         """Claim and finish once; False if there was nothing to do, or a gate is closed."""
@@ -119,6 +127,7 @@ class Worker:
             self._events.state("waiting")
             return False
         self._events.state("running")
+        claim = self._suspect_alone(claim)
         self.keeper.hold(claim)
         try:
             self._checkpoints.reach(Point.CLAIMED)
@@ -132,6 +141,8 @@ class Worker:
         try:
             ledger = self._session.ledger()
             size = {"records": self._size.records, "chunks": self._size.chunks}
+            if self._careful:
+                size = {"records": 1, "chunks": 1}
             now = self._clock.monotonic()
             if now >= self._due_s:
                 self._due_s = now + min(1.0, self._policy.ttl_s / 4) * self._rand.uniform(0.5, 1.0)
@@ -152,10 +163,24 @@ class Worker:
         except StoreUnavailable:
             return None
 
+    def _suspect_alone(self, claim: Claim) -> Claim:
+        """A suspect is held alone, so that what it does to the worker counts against no other chunk.
+
+        The others go back uncounted, and chunks are claimed one by one until a claim has no suspect.
+        """
+        accused = [chunk for chunk in claim.chunks if suspects.is_suspect(chunk)]
+        self._careful = bool(accused)
+        if not accused or len(claim.chunks) == 1:
+            return claim
+        alone = next((chunk for chunk in accused if chunk.progress is not None), accused[0])
+        others = [chunk for chunk in claim.chunks if chunk is not alone]
+        self._session.ask(lambda ledger: ledger.release(claim, others), mine=claim)
+        return replace(claim, chunks=(alone,))
+
     def _process(self, claim: Claim) -> None:
         started = self._clock.monotonic()
         self._cut_at = started + self._policy.commit_interval_s
-        stored = self._session.ask(lambda ledger: ledger.read(claim))
+        stored = self._session.ask(lambda ledger: ledger.read(claim), mine=claim)
         if stored is None:  # stopping, or the lease is lost to an outage
             return
         ends: list[ChunkOutcome] = []
@@ -182,12 +207,12 @@ class Worker:
         self.keeper.let_go()  # from here on the row locks of the completion keep others away
         self._finish(claim, ends, done)
         if left:
-            self._session.ask(lambda ledger: ledger.release(claim, left, delay_s=delay_s))
+            self._session.ask(lambda ledger: ledger.release(claim, left, delay_s=delay_s), mine=claim)
         records = sum(len(end.results) + len(end.dead) for end in ends)
         self._size.learn(records=records, chunks=max(1, len(ends)), took_s=self._clock.monotonic() - started)
         self._events.handled(records, handled_s)
         if delay_s:
-            pause(self._stop, delay_s)
+            pause(self._stop, min(delay_s, self._policy.poll_max_s))
 
     def _chunk(
         self, claim: Claim, chunk: Chunk, rows: Sequence[StoredRecord], done: dict[int, tuple[Record, Done]]
@@ -211,12 +236,16 @@ class Worker:
         return self._accounting.account(chunk, records, outcomes, self._parts(len(outcomes), len(records)))
 
     def _singly(self, claim: Claim, chunk: Chunk, records: Sequence[Record]) -> Iterator[Outcome]:
+        if len(records) == 1:  # its chunk names the culprit
+            if self._go_on():
+                yield self._handling.run_singly(records[0])
+            return
         for position, record in enumerate(records):
             if not self._go_on():
                 return
-            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at))  # type: ignore[misc]  # bound now
+            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
             yield self._handling.run_singly(record)
-        self._session.ask(lambda ledger: ledger.progress(claim, chunk, None))
+        self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
 
     def _parts(self, begun: int, n: int) -> int:
         """Into how many chunks the rest goes: pieces of one commit interval each, so that idle workers can help."""
@@ -238,13 +267,13 @@ class Worker:
         with self._events.committing():
             while pending:
                 try:
-                    ledger = self._session.ledger(mine=claim)
+                    ledger = self._session.ledger(mine=claim, insist=True)
                     kept = ledger.complete(claim, pending, write_effects)
                     self._tell(pending, kept)
                     return
                 except (psycopg.Error, StoreUnavailable) as error:
                     if isinstance(error, psycopg.Error):
-                        self._session.failed(error)
+                        self._session.failed(error, insist=True)
                     answer = self._session.ask(lambda ledger: ledger.settle(claim), mine=claim, insist=True)
                     if answer is None:
                         return

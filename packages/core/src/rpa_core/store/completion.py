@@ -95,13 +95,13 @@ def _store(connection: psycopg.Connection[Any], outcomes: Sequence[ChunkOutcome]
     for outcome in outcomes:
         chunk = outcome.chunk
         end = b"\t%d\t%d\t" % (chunk.id, chunk.period)
-        lines += [b"%d%s%s\n" % (record_id, end, copy.json_text(data)) for record_id, data in outcome.results]
+        lines += [b"%d%s%s\n" % (record_id, end, data) for record_id, data in outcome.results]
     if lines:
         with (
             connection.cursor() as cursor,
             cursor.copy("COPY rpa.result (record_id, chunk_id, period, data) FROM STDIN") as stream,
         ):
-            stream.write(b"".join(lines))
+            stream.write(copy.json_lines(lines))
         if effects is not None:
             effects(connection, [record_id for outcome in outcomes for record_id, _ in outcome.results])
 

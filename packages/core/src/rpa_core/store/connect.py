@@ -27,6 +27,9 @@ _SCHEMA = {
 # of the same transaction cures: serialization, deadlock, lock timeout, a server that is read-only for now.
 _TRANSIENT_CLASSES = ("08", "53", "57", "58")
 _TRANSIENT = {"40001", "40P01", "55P03", "25006"}
+# The pool's own backoff doubles up to this; beyond it the next caller tries anew, so that a long outage is not
+# followed by a long wait.
+_RECONNECT_S = 2.0
 # libpq reports these before there is a SQLSTATE; the server's own words are all there is.
 _REFUSED_TEXT = (
     "password authentication failed",
@@ -86,6 +89,7 @@ def open_pool(
         open=True,
         max_lifetime=1800,
         max_idle=120,
+        reconnect_timeout=_RECONNECT_S,
         check=ConnectionPool.check_connection,
         configure=prepare,
         kwargs={"prepare_threshold": None, **_defaults(application_name, timeout_s)},

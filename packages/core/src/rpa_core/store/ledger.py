@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -97,7 +99,7 @@ class Ledger:
         """The records of each chunk, in its order."""
         found: list[list[StoredRecord]] = [[] for _ in claim.chunks]
         ranges = [number for number, chunk in enumerate(claim.chunks) if chunk.ids is None]
-        with self.connection.cursor(binary=True) as cursor:
+        with self.connection.cursor(binary=True, row_factory=_stored_records) as cursor:
             if ranges:
                 chunks = [claim.chunks[number] for number in ranges]
                 cursor.execute(
@@ -108,12 +110,13 @@ class Ledger:
                         "his": [chunk.hi for chunk in chunks],
                     },
                 )
-                for position, record_id, key, payload in cursor.fetchall():
-                    found[ranges[position - 1]].append(StoredRecord(record_id, key, payload))
+                rows = sorted(cursor.fetchall())  # by id: ids are unique, so nothing else is compared
+                for number, chunk in zip(ranges, chunks, strict=True):
+                    found[number] = rows[bisect_left(rows, (chunk.lo,)) : bisect_left(rows, (chunk.hi + 1,))]
             for number, chunk in enumerate(claim.chunks):
                 if chunk.ids is not None:
                     cursor.execute(self._sql["read_ids"], {"period": chunk.period, "ids": chunk.ids})
-                    by_id = {row[1]: StoredRecord(*row[1:]) for row in cursor.fetchall()}
+                    by_id = {row.id: row for row in cursor.fetchall()}
                     found[number] = [by_id[record_id] for record_id in chunk.ids if record_id in by_id]
         return found
 
@@ -188,6 +191,11 @@ class Ledger:
                 self._sql["release_others"], self._who | {"lease": claim.lease_id if claim else None}
             ).fetchall()
         )
+
+
+def _stored_records(cursor: object) -> Callable[[Sequence[Any]], StoredRecord]:
+    """A row factory without a Python frame per record."""
+    return partial(tuple.__new__, StoredRecord)
 
 
 def part(chunk: Chunk, start: int, stop: int, ids: Sequence[int], *, attempts: int = 0) -> NewChunk:

@@ -72,6 +72,7 @@ class NewChunk(NamedTuple):
 class ChunkOutcome:
     """How a chunk ends. Each of its n records is in exactly one of `results`, `dead` and `moved`.
 
+    `results` holds (record id, JSON text without line breaks and tabs, as orjson writes it).
     `emits` holds, by flow, (id of the record it comes from, the new record). `vanished` counts records that the
     chunk lists and the database no longer has: somebody deleted them, and they count as dead.
     """

@@ -32,11 +32,16 @@ def compile_validator(book: Codebook) -> Validator:
     readers = tuple((name, compile_reader(field, book)) for name, field in book.fields.items())
     known = frozenset(book.fields)
     refuse_unknown = book.unknown_columns == "refuse"
+    quote = book.quote
     key_fields = book.key
 
     def validate(raw: Any) -> Checked:
         if not isinstance(raw, dict):
             return Checked({}, None, (f"{excerpt(raw)} is not an object of answers by column name",))
+        all_known = known.issuperset(raw)
+        if not all_known:
+            raw = _unquoted(raw, quote)
+            all_known = known.issuperset(raw)
         answers: dict[str, Answer] = {}
         reasons: list[str] = []
         get = raw.get
@@ -45,7 +50,7 @@ def compile_validator(book: Codebook) -> Validator:
                 answers[name] = read(get(name))
             except BadValueError as bad:
                 reasons.append(f"{name}: {bad}")
-        if refuse_unknown and not known.issuperset(raw):
+        if refuse_unknown and not all_known:
             reasons.extend(_unknown(raw, known))
         key = None
         if key_fields and not reasons:
@@ -54,6 +59,18 @@ def compile_validator(book: Codebook) -> Validator:
         return Checked(answers, key, _capped(reasons))
 
     return validate
+
+
+def _unquoted(raw: dict[str, Any], quote: str) -> dict[str, Any]:
+    """Names and texts without the codebook's quotes, which a reader that expects others leaves around them."""
+
+    def bare(text: Any) -> Any:
+        quoted = isinstance(text, str) and len(text) > 1 and text[0] == text[-1] == quote
+        return text[1:-1].replace(quote * 2, quote) if quoted else text
+
+    if not any(bare(name) is not name for name in raw):
+        return raw
+    return {bare(name): bare(value) for name, value in raw.items()}
 
 
 def _unknown(columns: Iterable[str], known: frozenset[str]) -> Iterable[str]:

@@ -28,11 +28,12 @@ class _Ingest:
 
 @contextmanager
 def open_ingest(context: OpenContext) -> Iterator[_Ingest]:
-    """Compile the codebook; survey_hub is connected to with the first batch. Raises ConfigError."""
+    """Compile the codebook and look at survey_hub. Raises ConfigError, SchemaError, StoreUnavailable, StoreRefused."""
     settings: Rpa1Settings = context.settings
     book = load_codebook(settings.codebook)
     hub = SurveyHub(context.databases["survey_hub"], book.name)
     try:
+        hub.check()
         yield _Ingest(survey=book.name, validate=compile_validator(book), hub=hub, checkpoints=context.checkpoints)
     finally:
         hub.close()

@@ -9,19 +9,28 @@ from typing import Any
 import orjson
 import psycopg
 
+from rpa_core.errors import SchemaError
 from rpa_core.store.connect import connect
 
 Response = dict[str, Any]
 
 
 class SurveyHub:
-    """One connection of its own, opened on first use and again after it broke. For one thread."""
+    """One connection of its own, opened on first use, and again after it broke. For one thread."""
 
     def __init__(self, dsn: str, survey: str) -> None:
         self._dsn = dsn
         self._survey = survey
         self._connection: psycopg.Connection[Any] | None = None
         self._insert = resources.files("rpa_flows.rpa1").joinpath("insert_responses.sql").read_bytes()
+
+    def check(self) -> None:
+        """Raise SchemaError where the table is not there: found at the start, not by the first record."""
+        (found,) = self._connected().execute("SELECT to_regclass('public.responses') IS NOT NULL").fetchone() or (
+            False,
+        )
+        if not found:
+            raise SchemaError("survey_hub has no table public.responses: run `python -m rpa_flows.migrations`")
 
     def store(self, responses: Mapping[str, Response]) -> dict[str, Response]:
         """Commit the responses whose key is new; answer those that survey_hub already has, by key.
@@ -32,14 +41,10 @@ class SurveyHub:
         if not responses:
             return {}
         connection = self._connected()
-        try:
-            batch = orjson.dumps(list(responses.items()))
-            rows = connection.execute(self._insert, {"survey": self._survey, "responses": batch.decode()}).fetchall()
-            # A statement of its own: a row that another worker committed meanwhile is in no snapshot before.
-            return self._present(connection, [key for (key,) in rows]) if rows else {}
-        except psycopg.OperationalError:
-            self.close()
-            raise
+        batch = orjson.dumps(list(responses.items()))
+        rows = connection.execute(self._insert, {"survey": self._survey, "responses": batch.decode()}).fetchall()
+        # A statement of its own: a row that another worker committed meanwhile is in no snapshot before.
+        return self._present(connection, [key for (key,) in rows]) if rows else {}
 
     def _present(self, connection: psycopg.Connection[Any], keys: list[str]) -> dict[str, Response]:
         rows = connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING
 
 from rpa_core.clock import Clock
@@ -19,14 +20,20 @@ _BODY_DRAINED_BYTES = 64 * 1024  # read to the end, the connection serves the ne
 
 
 class Delivery:
-    """A pool of connections to the receiver; it belongs to the event loop of its first `post`."""
+    """Connections to the receiver, one a slot; they belong to the event loop of the first `post`.
+
+    Each has a client of its own. A client's pool looks at all of its connections for every request, twice, which with
+    16 of them costs more than the request itself.
+    """
 
     def __init__(self, settings: Rpa3Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
         self._token = settings.delivery_token.get_secret_value() if settings.delivery_token else ""
         self._slots = asyncio.Semaphore(settings.delivery_concurrency)
-        self._client: httpx.AsyncClient | None = None
+        self._idle: list[httpx.AsyncClient] = []
+        self._clients: list[httpx.AsyncClient] = []
+        self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def post(self, body: bytes, idempotency_key: str) -> Outcome:
@@ -35,19 +42,20 @@ class Delivery:
 
         timeout_s = self._settings.delivery_timeout_s
         async with self._slots:
+            client = self._idle.pop() if self._idle else self._new_client()
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await self._exchange(body, idempotency_key)
+                    return await self._exchange(client, body, idempotency_key)
             except TimeoutError:
                 return Retry(f"no complete answer from the receiver within {timeout_s:g} s")
             except httpx.HTTPError as error:
                 return Retry(f"delivery failed: {type(error).__name__}: {self._redacted(str(error))}")
+            finally:
+                self._idle.append(client)
 
-    async def _exchange(self, body: bytes, idempotency_key: str) -> Outcome:
+    async def _exchange(self, client: httpx.AsyncClient, body: bytes, idempotency_key: str) -> Outcome:
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        async with self._opened().stream(
-            "POST", self._settings.delivery_url, content=body, headers=headers
-        ) as response:
+        async with client.stream("POST", self._settings.delivery_url, content=body, headers=headers) as response:
             start = bytearray()
             async for piece in response.aiter_raw():
                 start += piece
@@ -65,22 +73,24 @@ class Delivery:
             hint = "; check CONTAINER_DELIVERY_TOKEN" if status in (401, 403) else ""
             return SetAside((f"the receiver answered {status}: {said}{hint}",))
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
-            import httpx
+    def _new_client(self) -> httpx.AsyncClient:
+        import httpx
 
-            limit = self._settings.delivery_concurrency
-            headers = {"Accept-Encoding": "identity", "User-Agent": "rpa-flows"}
-            if self._token:
-                headers["Authorization"] = f"Bearer {self._token}"
-            self._client = httpx.AsyncClient(
-                headers=headers,
-                timeout=self._settings.delivery_timeout_s,
-                limits=httpx.Limits(max_connections=limit, max_keepalive_connections=limit),
-                follow_redirects=False,
-            )
+        if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        return self._client
+            self._tls = httpx.create_ssl_context()
+        headers = {"Accept-Encoding": "identity", "User-Agent": "rpa-flows"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        client = httpx.AsyncClient(
+            headers=headers,
+            verify=self._tls or True,
+            timeout=self._settings.delivery_timeout_s,
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+            follow_redirects=False,
+        )
+        self._clients.append(client)
+        return client
 
     def _redacted(self, text: str) -> str:
         """A receiver may echo what it was sent."""
@@ -88,6 +98,11 @@ class Delivery:
 
     def close(self) -> None:
         """Close the connections. The loop of `post` must be idle, and not closed yet."""
-        if self._client is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.run_until_complete(self._client.aclose())
-        self._client = None
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.run_until_complete(self._close())
+        self._idle.clear()
+        self._clients.clear()
+
+    async def _close(self) -> None:
+        for client in self._clients:
+            await client.aclose()

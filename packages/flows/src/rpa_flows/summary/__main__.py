@@ -16,7 +16,7 @@ from rpa_core.store.connect import connect
 from rpa_flows.codebook.load import load_codebook
 from rpa_flows.summary.page import write_page
 from rpa_flows.summary.read import scored_responses
-from rpa_flows.summary.table import flag_table, segment_table
+from rpa_flows.summary.table import flag_table, segment_tables
 from rpa_flows.summary.tally import tally
 
 
@@ -36,8 +36,7 @@ def main(codebook: str, page: Path | None) -> None:
         click.echo(str(error), err=True)
         raise SystemExit(error.exit_code) from error
     console = Console()
-    console.print(segment_table(counted))
-    console.print(flag_table(counted))
+    console.print(*segment_tables(counted), flag_table(counted))
     if page is not None:
         console.print(f"Page: {write_page(counted, page).resolve().as_uri()}")
 

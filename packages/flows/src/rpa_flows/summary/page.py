@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from rpa_flows.summary import charts
-from rpa_flows.summary.tally import Group, Tally, axis, figure, percent, segment_cells, titled
+from rpa_flows.summary.tally import Group, Tally, axis, count_cells, figure, percent, score_cells, titled
 
 # The page asks for nothing, and a hostile label that got through could not either.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -156,7 +156,7 @@ def _segments(tally: Tally) -> str:
     if not tally.segments:
         return ""
     body = "".join(_segment_row(tally, label, group) for label, group in tally.segments.items())
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("Segment", *segment_cells(tally, tally.total)))
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("Segment", *_cells(tally, tally.total)))
     return (
         '<section class="wide"><h2>Segments</h2><p class="how">The first rule of the codebook that a response meets '
         'gives its segment. Scores and distances are means.</p><table class="segments">'
@@ -167,6 +167,10 @@ def _segments(tally: Tally) -> str:
 
 def _segment_row(tally: Tally, label: str, group: Group) -> str:
     cells = "".join(
-        f'<td data-name="{escape(name)}">{escape(value)}</td>' for name, value in segment_cells(tally, group).items()
+        f'<td data-name="{escape(name)}">{escape(value)}</td>' for name, value in _cells(tally, group).items()
     )
     return f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>'
+
+
+def _cells(tally: Tally, group: Group) -> dict[str, str]:
+    return count_cells(tally, group) | score_cells(tally, group)

@@ -125,14 +125,18 @@ def figure(mean: Mean | None) -> str:
     return "-" if mean is None or mean.value is None else f"{mean.value:.2f}"
 
 
-def segment_cells(tally: Tally, group: Group) -> dict[str, str]:
-    """What a table says of one segment, by heading."""
+def count_cells(tally: Tally, group: Group) -> dict[str, str]:
+    """How many responses, how they vote, how many are flagged, by heading."""
     book = tally.book
     cells = {"n": f"{group.n:,}", "Share": percent(group.n, tally.total.n)}
     if book.summary.vote:
         for code, label in axis(book, book.summary.vote).items():
             cells[label] = percent(group.votes[code], group.votes.total())
-    for name in (*book.scales, *book.distances):
-        cells[titled(book, name)] = figure(group.means.get(name))
     cells["Flagged"] = percent(group.flagged, group.n)
     return cells
+
+
+def score_cells(tally: Tally, group: Group) -> dict[str, str]:
+    """Mean scales and distances, by heading."""
+    names = (*tally.book.scales, *tally.book.distances)
+    return {titled(tally.book, name): figure(group.means.get(name)) for name in names}

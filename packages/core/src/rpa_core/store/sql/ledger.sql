@@ -54,10 +54,9 @@ WITH due AS MATERIALIZED (
 SELECT coalesce(sum(n), 0)::integer FROM moved;
 
 -- name: read_ranges
--- The records of range chunks, in the order the chunks are given. LIMIT keeps the planner on the primary key.
-SELECT g.position, r.id, r.key, r.payload
-FROM unnest(%(periods)s::integer[], %(los)s::bigint[], %(his)s::bigint[])
-     WITH ORDINALITY AS g (period, lo, hi, position)
+-- The records of range chunks. LIMIT keeps the planner on the primary key.
+SELECT r.id, r.key, r.payload
+FROM unnest(%(periods)s::integer[], %(los)s::bigint[], %(his)s::bigint[]) AS g (period, lo, hi)
 CROSS JOIN LATERAL (
     SELECT id, key, payload FROM rpa.record
     WHERE period = g.period AND id BETWEEN g.lo AND g.hi ORDER BY id LIMIT 1000
@@ -65,7 +64,7 @@ CROSS JOIN LATERAL (
 
 -- name: read_ids
 -- The records of a chunk that lists them one by one.
-SELECT 1::bigint AS position, r.id, r.key, r.payload
+SELECT r.id, r.key, r.payload
 FROM rpa.record r WHERE r.period = %(period)s AND r.id = ANY(%(ids)s::bigint[]);
 
 -- name: renew

@@ -1,0 +1,34 @@
+"""The flow that does nothing but answer, and records for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rpa_core.processing.flow import Flow, FlowContext, Record
+from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.store.connect import connect
+from rpa_core.store.intake import NewRecord, enqueue
+
+SPEC = "benchmarks.noop:FLOW"
+
+
+def handle(record: Record, context: FlowContext) -> Outcome:
+    """The payload, decoded and encoded again."""
+    return Done(record.payload)
+
+
+FLOW = Flow(name="noop", handle=handle)
+
+
+def payloads(records: int) -> Iterator[bytes]:
+    """Small ones: what the engine adds to each record shows most."""
+    return (b'{"a":%d,"b":"hello","c":[1,2,3]}' % number for number in range(records))
+
+
+def load(dsn: str, records: int, *, paused: bool) -> None:
+    """Enqueue; with `paused`, workers wait until `release` lets them."""
+    with connect(dsn, application_name="benchmark") as connection:
+        connection.execute("INSERT INTO rpa.flow (name, paused) VALUES ('noop', %s)", (paused,))
+        with connection.transaction():
+            enqueue(connection, "noop", (NewRecord(payload) for payload in payloads(records)))
+        connection.execute("ANALYZE")

@@ -1,0 +1,59 @@
+"""Records that kill the process: found, set aside, and nobody else with them."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+
+import pytest
+from .engine import Engine, Running
+
+from rpa_testkit.waits import until
+
+
+class Supervisor:
+    """A restart policy: whoever was killed is started again."""
+
+    def __init__(self, start: Callable[[], Running]) -> None:
+        self._start = start
+        self._worker = start()
+        self.crashes = 0
+
+    def look(self) -> None:
+        """Start the worker again if it is gone."""
+        code = self._worker.process.returncode
+        if code is not None:
+            assert code == -signal.SIGKILL, self._worker.process.log_text()
+            self.crashes += 1
+            self._worker = self._start()
+
+
+def _settle(engine: Engine, supervisor: Supervisor, timeout_s: float = 60) -> None:
+    def settled() -> bool:
+        supervisor.look()
+        return engine.unfinished() == 0
+
+    until(settled, timeout_s, "all records to have an outcome", engine.describe)
+
+
+@pytest.mark.requirement("R8.7", "R8.2")
+@pytest.mark.parametrize(
+    ("flow", "n", "chunk_size", "poison"),
+    [("ACT", 300, 1000, 137), ("ACT", 300, 1000, 1), ("BATCH", 300, 1000, 299), ("ACT", 40, 1, 20), ("ASYNC", 60, 7, 30)],
+)
+def test_a_record_that_kills_the_process_is_set_aside_alone(
+    engine: Engine, flow: str, n: int, chunk_size: int, poison: int
+) -> None:
+    """Wherever it stands and however records are chunked: it ends as a crash, everybody else is done."""
+    engine.enqueue(
+        ({"n": number, "do": "kill" if number == poison else "done"} for number in range(n)), chunk_size=chunk_size
+    )
+    supervisor = Supervisor(lambda: engine.start(flow, lease_ttl=1))
+    _settle(engine, supervisor)
+    print("crashes", supervisor.crashes)
+    assert engine.places() == {"done": n - 1, "dead": 1}
+    ((kind, tries, reasons),) = [engine.dead_letters()[poison]]
+    assert (kind, tries) == ("crash", 3)
+    assert "ended 3 times while this record was in process" in reasons[0]
+    assert supervisor.crashes <= 6
