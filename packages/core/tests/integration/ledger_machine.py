@@ -96,6 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     dsn: ClassVar[str]
     engine: ClassVar[Engine]
+    believes: ClassVar[bool] = False  # takes a completion's answer for granted: only the tables can tell, then
 
     def __init__(self) -> None:
         super().__init__()
@@ -332,7 +333,7 @@ class LedgerMachine(RuleBasedStateMachine):
             kept = wanted if killed is Point.COMMITTED else set()
             self._restart(holding.worker)
         trap.armed = None
-        if killed is None:
+        if killed is None and not self.believes:
             checks.expect("completed", kept, wanted)
         for chunk in kept:
             self.holder.pop(chunk, None)

@@ -36,7 +36,7 @@ class _NoFence(Ledger):
 
     def __init__(self, connection: psycopg.Connection[Any], **options: Any) -> None:
         super().__init__(connection, **options)
-        self._sql = _replaced(self, "fence", _FENCE, b"true")
+        self._sql = _replaced(self, "fence", _FENCE, b"c.state = 'l'")
 
 
 class _NobodyLooks(Ledger):

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from rpa_core.observability.format import MAX_LINE_BYTES
 from rpa_core.observability.logs import Logging, Service, configure
+from rpa_core.observability.redaction import Redactor
 
 
 class Captured:
@@ -276,3 +278,29 @@ def test_stop_puts_the_root_logger_back() -> None:
     logs.stop()
     logs.stop()
     assert (root.level, root.handlers) == before
+
+
+@pytest.mark.requirement("R5.3", "R7.2")
+@pytest.mark.parametrize(
+    "text",
+    ["ü" * 50_000, "x-" * 500_000, 'token="' * 9000, "a://b:" * 10_000, "password" + " " * 60_000, "password=" * 7000],
+)
+def test_hiding_secrets_takes_linear_time(captured: Captured, text: str) -> None:
+    """No text, however it is made, keeps the caller busy: a pattern that backtracks would take minutes here."""
+    started = time.process_time()
+    for _ in range(5):
+        logging.getLogger("rpa").info(text)
+    assert time.process_time() - started < 5
+    assert len(captured.lines()) == 5
+
+
+@pytest.mark.requirement("R5.3", "R7.2")
+def test_a_cut_does_not_uncover_half_a_secret() -> None:
+    """A very long text is shortened before it is searched; what the cut goes through is left out as well."""
+    redactor = Redactor(["correct-horse-battery"])
+    for shift in range(-25, 25):
+        text = "a" * (32 * 1024 + shift) + "correct-horse-battery" + "b" * (64 * 1024)
+        hidden = redactor.text(text)
+        assert "horse" not in hidden
+        assert "correct" not in hidden
+        assert "battery" not in redactor.text(text[::-1] + "correct-horse-battery")

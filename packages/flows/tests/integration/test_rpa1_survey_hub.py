@@ -120,6 +120,17 @@ def test_the_same_records_again_change_nothing(hub_dsn: str, opened: Open, anes9
     assert before == after
 
 
+@pytest.mark.requirement("R8.2")
+def test_every_answer_is_recognised_when_it_comes_again(hub_dsn: str) -> None:
+    """What jsonb gives back equals what was stored, for numbers at the edges and text of every kind."""
+    hub = SurveyHub(hub_dsn, "edges")
+    numbers = {"huge": 1e300, "tiny": 5e-324, "zero": -0.0, "third": 1 / 3, "whole": 2**53, "none": None, "yes": True}
+    responses = {"k'\\ \u2028": {**numbers, "text": '\u00e9 \U0001f600 \\ " \t'}}
+    assert hub.store(responses) == {}
+    assert hub.store(responses) == responses
+    hub.close()
+
+
 @pytest.mark.requirement("R8.7")
 def test_another_response_under_a_key_in_use_is_set_aside(hub_dsn: str, opened: Open, anes96_rows: list[Row]) -> None:
     """In a later batch and in the same one: the first stays, the reason names the key and what differs."""

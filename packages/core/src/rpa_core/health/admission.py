@@ -81,7 +81,10 @@ class Admission:
         """Refuse under backpressure, or where every place for an upload is taken."""
         after_s = self._intake.admit(flow)
         if after_s is not None:
-            detail = f"intake of {flow!r} is closed for now: too many records wait, or memory is short; nothing was loaded, send the request again later"
+            detail = (
+                f"intake of {flow!r} is closed for now: too many records wait, or memory is short; "
+                "nothing was loaded, send the request again later"
+            )
             raise Refused(try_later(429, "backpressure", detail, after_s))
         if free_places <= 0:
             detail = f"{self._config.max_uploads} uploads are being worked on, which is the limit; try again"

@@ -103,7 +103,7 @@ class Gate(Protocol):
     """Backpressure: whether records may come in now."""
 
     def admit(self, flow: str) -> float | None:
-        """None to let a request for `flow` in, else the seconds after which to try again. Never blocks, never raises."""
+        """None to let a request for `flow` in, else the seconds after which to try again. Never blocks or raises."""
         ...
 
 

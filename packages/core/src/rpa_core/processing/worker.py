@@ -83,7 +83,7 @@ class Worker:
         self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
         self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
         self._session = LedgerSession(open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events)
-        self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints)
+        self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints, self._clock)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
         self._accounting = Accounting(flow, policy.retry, budget, self._rand)
         self._size = ClaimSize(target_s=policy.claim_target_s, most_records=policy.claim_records)
@@ -243,7 +243,7 @@ class Worker:
         for position, record in enumerate(records):
             if not self._go_on():
                 return
-            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
+            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)
             yield self._handling.run_singly(record)
         self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
 

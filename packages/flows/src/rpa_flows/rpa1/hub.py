@@ -48,9 +48,10 @@ class SurveyHub:
 
     def _present(self, connection: psycopg.Connection[Any], keys: list[str]) -> dict[str, Response]:
         rows = connection.execute(
-            "SELECT key, response FROM public.responses WHERE survey = %s AND key = ANY(%s)", (self._survey, keys)
+            "SELECT key, response::text FROM public.responses WHERE survey = %s AND key = ANY(%s)", (self._survey, keys)
         )
-        return dict(rows.fetchall())
+        # jsonb writes 1e300 out in digits; orjson reads them as the number they came from, json as another.
+        return {key: orjson.loads(response) for key, response in rows}
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:

@@ -1,0 +1,107 @@
+"""The `rpa` command in-process: lazy subcommands, exit codes, what `config` prints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rpa_core.cli import commands, main
+from rpa_core.errors import StoreRefused
+from rpa_core.version import VERSION
+
+PASSWORD = "c4n4ry-S3cr3t"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what these tests set."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("CONTAINER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CONTAINER_DATABASE_RPA_DB_URL", f"postgresql://u:{PASSWORD}@h/d")
+
+
+@pytest.mark.requirement("R1.1")
+def test_every_listed_command_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` lists them without importing them; each can be imported and has help of its own."""
+    assert main.main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    for name in commands.COMMANDS:
+        assert name in listed
+        assert main.main([name, "--help"]) == 0
+        assert "sage: rpa" in capsys.readouterr().out
+    assert main.main(["--version"]) == 0
+    assert VERSION in capsys.readouterr().out
+
+
+@pytest.mark.requirement("R1.1")
+@pytest.mark.parametrize("args", [["nonsense"], ["config", "check", "--nonsense"], ["config", "nonsense"]])
+def test_a_wrong_call_is_64(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Usage errors exit with sysexits' code and say what is there."""
+    assert main.main(args) == 64
+    assert "No such" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("R1.1")
+def test_an_error_is_a_message_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback for what is raised on purpose."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreRefused("wrong password: correct it")
+
+    monkeypatch.setattr("rpa_core.config.documents.env_example", refuse)
+    assert main.main(["config", "example"]) == 77
+    assert capsys.readouterr().err == "rpa: wrong password: correct it  [STO001]\n"
+
+
+@pytest.mark.requirement("R1.1", "R1.4")
+def test_check_reports_everything_and_exits_78(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All problems on stderr; as JSON on stdout; a flow that is not installed is one of them."""
+    monkeypatch.setenv("CONTAINER_DATABSE_URL", PASSWORD)
+    monkeypatch.setenv("CONTAINER_FLOW_NAME", "no-such-flow")
+    assert main.main(["config", "check"]) == 78
+    seen = capsys.readouterr()
+    assert "Did you mean CONTAINER_DATABASE_RPA_DB_URL?" in seen.err
+    assert "no flow is called 'no-such-flow'" in seen.err
+    assert main.main(["config", "check", "--json"]) == 78
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["checks"][0]["problems"]) == 2
+    assert PASSWORD not in json.dumps(report) + seen.err + seen.out
+
+
+@pytest.mark.requirement("R1.2", "R7.2")
+def test_show_has_values_and_sources_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every variable, redacted, with where it came from; as a table and as JSON."""
+    assert main.main(["config", "show"]) == 0
+    table = capsys.readouterr().out
+    assert main.main(["config", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["CONTAINER_DATABASE_RPA_DB_URL"] == {"value": "postgresql://u:********@h/d", "source": "environment"}
+    assert shown["CONTAINER_LEASE_TTL"] == {"value": 10.0, "source": "default"}
+    assert shown["CONTAINER_CPU_LIMIT"]["source"] == "cgroup limits"
+    assert PASSWORD not in table + json.dumps(shown)
+
+
+@pytest.mark.requirement("R1.2")
+def test_documents_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example and the schema work without any configuration."""
+    assert main.main(["config", "example"]) == 0
+    assert "CONTAINER_LEASE_TTL=10" in capsys.readouterr().out
+    assert main.main(["config", "schema"]) == 0
+    assert "CONTAINER_LEASE_TTL" in json.loads(capsys.readouterr().out)["properties"]
+
+
+@pytest.mark.requirement("R5.1")
+def test_health_never_exits_with_anything_but_0_and_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """Docker reserves 2: a wrong call is 1."""
+    assert main.main(["health", "--nonsense"]) == 1
+    assert main.main(["health", "--url", "file:///etc/passwd"]) == 1
+    assert "must start with http" in capsys.readouterr().err
+    assert main.main(["health", "--help"]) == 0
