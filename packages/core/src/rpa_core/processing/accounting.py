@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -10,11 +11,13 @@ import orjson
 from rpa_core.processing.flow import Flow, Record
 from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
-from rpa_core.store.intake import NewRecord
+from rpa_core.store.intake import FLOW_NAME, NewRecord
 from rpa_core.store.ledger import part
 from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk
 
 _MAX_REASON = 2000
+_MAX_KEY_CHARS = 512  # well under the 2,704 bytes that a PostgreSQL btree entry can hold
+_MAX_DELAY_S = 366 * 86_400.0
 
 
 class Accounting:
@@ -48,9 +51,9 @@ class Accounting:
                     try:
                         encoded = dumps(outcome.data)
                         emitted = _encoded(outcome.emit) if outcome.emit else ()
-                    except (TypeError, ValueError) as error:
-                        reason = f"the handler's result is not JSON: {error}"
-                        end.dead.append(DeadLetter(record.id, "unstorable", record.attempt, (reason,)))
+                    except (TypeError, ValueError, AttributeError) as error:
+                        reason = f"the handler's result cannot be stored, it must be JSON: {error}"
+                        end.dead.append(_letter(record, "unstorable", (reason,)))
                         continue
                     results.append((record.id, encoded))
                     if forward is not None:
@@ -62,7 +65,7 @@ class Accounting:
                         tried = f"gave up after {record.attempt} tries: {reason}"
                         end.dead.append(_letter(record, "exhausted", (tried,)))
                     else:
-                        again.setdefault((record.attempt, after_s), []).append(record.id)
+                        again.setdefault((record.attempt, _delay_s(after_s)), []).append(record.id)
                 case SetAside(reasons):
                     end.dead.append(_letter(record, "rejected", reasons or ("no reason given",)))
         self._budget.record_attempts(len(results))
@@ -95,8 +98,28 @@ def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -
 
 
 def _encoded(emits: Sequence[Emit]) -> Sequence[tuple[str, NewRecord]]:
+    """Raises ValueError or TypeError for what the database would refuse, and the other records with it."""
+    for emit in emits:
+        if not FLOW_NAME.fullmatch(emit.flow):
+            raise ValueError(f"it emits to {emit.flow!r}, which no flow can be called")
+        if emit.key is not None and (len(emit.key) > _MAX_KEY_CHARS or "\0" in emit.key or _text(emit.key) != emit.key):
+            raise ValueError(f"it emits under the key {emit.key[:40]!r}, which is too long or not text")
     return [(emit.flow, NewRecord(orjson.dumps(emit.payload), emit.key)) for emit in emits]
 
 
-def _letter(record: Record, kind: str, reasons: Sequence[str]) -> DeadLetter:
-    return DeadLetter(record.id, kind, record.attempt, tuple(reason[:_MAX_REASON] for reason in reasons))
+def _delay_s(after_s: object) -> float | None:
+    """What a handler asked for, where it is a number that a calendar can hold."""
+    if isinstance(after_s, int | float) and math.isfinite(after_s) and after_s > 0:
+        return min(float(after_s), _MAX_DELAY_S)
+    return None
+
+
+def _letter(record: Record, kind: str, reasons: Sequence[object]) -> DeadLetter:
+    """With reasons that the database takes, whatever the handler gave."""
+    given = (reasons,) if isinstance(reasons, str) else reasons
+    return DeadLetter(record.id, kind, record.attempt, tuple(_text(str(reason)[:_MAX_REASON]) for reason in given))
+
+
+def _text(text: str) -> str:
+    """Without what UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import errors
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.store import copy
@@ -14,8 +15,14 @@ from rpa_core.store.intake import enqueue
 from rpa_core.store.values import ChunkOutcome, DeadLetter
 
 Effects = Callable[[psycopg.Connection[Any], Sequence[int]], None]
+# What one record's values can cause: classes 22 and 23, a value too large for an index, a trigger that objects.
+_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, errors.ProgramLimitExceeded, errors.RaiseException)
 _STATEMENT_TIMEOUT = "20s"
 _IDLE_TIMEOUT = "10s"
+
+
+class EffectFailed(Exception):  # noqa: N818 - never leaves the store
+    """The flow's effects raised something else than an error of PostgreSQL."""
 
 
 class NotHeld(Exception):  # noqa: N818 - an answer, not an error: it never leaves the store
@@ -37,12 +44,12 @@ def write(
 ) -> None:
     """End `outcomes` or nothing. Raises NotHeld, having written nothing, if any chunk is not under the lease.
 
-    A record whose result or effect the database refuses (SQLSTATE classes 22 and 23) is found by halving inside
+    A record whose result or effect the database refuses, or whose effect raises, is found by halving inside
     savepoints and set aside, so that it stops no other; handlers are not run again for it.
     """
     try:
         _attempt(connection, sql, lease_id, flow_id, outcomes, effects, checkpoints, singly=False)
-    except (psycopg.DataError, psycopg.IntegrityError):
+    except (*_REFUSALS, EffectFailed):
         _attempt(connection, sql, lease_id, flow_id, outcomes, effects, checkpoints, singly=True)
 
 
@@ -103,7 +110,13 @@ def _store(connection: psycopg.Connection[Any], outcomes: Sequence[ChunkOutcome]
         ):
             stream.write(copy.json_lines(lines))
         if effects is not None:
-            effects(connection, [record_id for outcome in outcomes for record_id, _ in outcome.results])
+            ids = [record_id for outcome in outcomes for record_id, _ in outcome.results]
+            try:
+                effects(connection, ids)
+            except psycopg.Error:
+                raise
+            except Exception as error:  # the boundary between a flow's code and the other records
+                raise EffectFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _store_halving(
@@ -117,10 +130,11 @@ def _store_halving(
         try:
             with connection.transaction():
                 _store(connection, [part], effects)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except (*_REFUSALS, EffectFailed) as error:
             if len(results) == 1:
-                said = str(error).splitlines()[0]
-                refused.append(DeadLetter(results[0][0], "unstorable", 1, (f"PostgreSQL refused: {said}",)))
+                who = "the flow's effect failed" if isinstance(error, EffectFailed) else "PostgreSQL refused"
+                said = str(error).splitlines()[0].encode("utf-8", "replace").decode()
+                refused.append(DeadLetter(results[0][0], "unstorable", 1, (f"{who}: {said}",)))
             else:
                 middle = len(results) // 2
                 store(results[:middle])

@@ -6,6 +6,7 @@ new records, and no late commit can be missed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from rpa_core.errors import InputError, UsageError
 from rpa_core.store import copy
 
 BLOCK = 1000
+FLOW_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,40}")  # as the CHECK on rpa.flow has it
 _COPY_FROM = 32  # below this, one round trip to rpa.enqueue is quicker than COPY's several
 
 
