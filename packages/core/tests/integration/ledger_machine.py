@@ -202,6 +202,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(worker=st.integers(0, 2), records=st.sampled_from([1, 50]), chunks=st.integers(1, 4))
     def reclaim(self, worker: int, records: int, chunks: int) -> None:
         """Lease what others let run out."""
+        self._reclaim(worker, records, chunks)
+
+    def _reclaim(self, worker: int, records: int, chunks: int) -> None:
         overdue = {chunk for chunk, lease in self.holder.items() if lease in self.expired}
         claim = self.ledgers[worker].reclaim(records=records, chunks=chunks)
         taken = {chunk.id for chunk in claim.chunks} if claim else set()
@@ -230,8 +233,10 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     def _holding(self, which: int) -> Holding:
-        """Any claim ever made, the newest first: zombies act as boldly as the living."""
-        return self.holdings[-1 - which % len(self.holdings)]
+        """Any claim ever made, newest first; one in two has lost something: zombies act as boldly as the living."""
+        stale = [h for h in self.holdings if len(self._owned(h.claim)) < len(h.claim.chunks)]
+        chosen = stale if which % 2 else [h for h in self.holdings if h not in stale]
+        return (chosen or self.holdings)[-1 - which // 2 % len(chosen or self.holdings)]
 
     def _owned(self, claim: Claim) -> set[int]:
         return {chunk.id for chunk in claim.chunks if self.holder.get(chunk.id) == claim.lease_id}
@@ -240,12 +245,26 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 7))
     def run_out(self, which: int) -> None:
         """The worker of a claim is killed or stopped: its leases run out."""
-        claim = self._holding(which).claim
+        self._run_out(self._holding(which).claim)
+
+    def _run_out(self, claim: Claim) -> None:
         self.expired.add(claim.lease_id)
         self.admin.execute(
             "UPDATE rpa.chunk SET lease_until = clock_timestamp() - interval '1 hour' WHERE lease_id = %s",
             (claim.lease_id,),
         )
+
+    @precondition(lambda self: self.holder)
+    @rule(which=st.integers(0, 7), worker=st.integers(0, 2), orderly=st.booleans())
+    def hand_over(self, which: int, worker: int, orderly: bool) -> None:
+        """The same in one step with what follows: another worker has the chunks, after a crash or a release."""
+        holding = self._holding(which)
+        if orderly:
+            self._release(holding, holding.claim.chunks, 0.0)
+            self._claim(worker, 50, 2, 0)
+        else:
+            self._run_out(holding.claim)
+            self._reclaim(worker, 50, 2)
 
     @precondition(lambda self: self.holdings)
     @rule(which=st.integers(0, 7))

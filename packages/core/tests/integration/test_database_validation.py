@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from rpa_core import ConfigurationValidator, ContainerConfigManager
 from rpa_core.config.models import DatabaseConfig
@@ -20,6 +21,10 @@ from rpa_core.errors import StoreRefused
 from rpa_core.services.database import probe_database
 from rpa_core.services.diagnosis import Diagnosis, Fault
 from rpa_core.services.orchestrator import ServiceOrchestrator
+from rpa_testkit.waits import until
+
+if TYPE_CHECKING:
+    from rpa_testkit.postgres import EmbeddedPostgres
 
 AWKWARD = "a!b@c$d()e*_,/:;=?@ff[]22"
 
@@ -61,18 +66,6 @@ def web_port() -> Iterator[int]:
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()
-
-
-@pytest.fixture
-def role(database: Any) -> Iterator[tuple[str, str]]:
-    """A login role with an awkward password, and a DSN for it."""
-    name = f"validated_{conninfo_to_dict(database.dsn)['dbname']}"
-    with psycopg.connect(database.dsn, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(AWKWARD))
-        )
-        yield name, changed(database.dsn, user=name, password=AWKWARD)
-        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
 @pytest.mark.requirement("R1.3")
@@ -126,19 +119,49 @@ def test_a_failing_or_slow_health_query(database: Any) -> None:
 
 
 @pytest.mark.requirement("R1.3", "R7.2")
-def test_the_password_arrives_and_a_wrong_one_is_told(database: Any, role: tuple[str, str]) -> None:
-    """An awkward password works from the URL and apart from it; where the server checks it, a wrong one is final."""
-    name, dsn = role
-    parts = conninfo_to_dict(database.dsn)
-    url = f"postgresql://{name}@127.0.0.1:{parts['port']}/{parts['dbname']}"
-    assert probe(dsn) is None
+def test_the_password_arrives_and_a_wrong_one_is_told(private_postgres: EmbeddedPostgres) -> None:
+    """An awkward password works from the URL and apart from it; a wrong or missing one is final, and never shown."""
+    private_postgres.create_role("awkward", AWKWARD)
+    url = f"postgresql://awkward@127.0.0.1:{private_postgres.port}/postgres"
     assert probe(url, password=AWKWARD) is None
     assert probe(url.replace("@", f":{quote(AWKWARD, safe='')}@", 1)) is None
-    wrong = probe(url, password="wr0ng-canary")
-    if wrong is None:
-        pytest.skip("this server trusts local connections and never looks at a password")
-    assert (wrong.fault, wrong.final) == (Fault.PASSWORD, True)
-    assert "wr0ng-canary" not in wrong.text
+    for wrong in (probe(url, password="wr0ng-canary"), probe(url)):
+        assert wrong is not None
+        assert (wrong.fault, wrong.final) == (Fault.PASSWORD, True)
+        assert "correct the password" in wrong.advice
+        assert "wr0ng-canary" not in wrong.text
+
+
+@pytest.mark.requirement("R1.3", "R2.5")
+def test_a_frozen_server_does_not_hold_the_probe(private_postgres: EmbeddedPostgres) -> None:
+    """A server that froze after the connection stood is given up on; when it goes on, it is found well again."""
+    database = DatabaseConfig.model_validate({"connection_string": private_postgres.dsn(), "connection_timeout": 1})
+    frozen: list[int] = []
+
+    def freeze() -> None:
+        with psycopg.connect(private_postgres.dsn(), autocommit=True) as watcher:
+            pid = until(lambda: _asking(watcher), 10, "the health query to run")
+            os.kill(pid, signal.SIGSTOP)
+            frozen.append(pid)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    try:
+        found = probe_database("rpa_db", database.model_copy(update={"health_check_query": "SELECT pg_sleep(0.9)"}))
+        thread.join()
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+    assert found is not None
+    assert (found.fault, found.final) == (Fault.TIMEOUT, False)
+    assert probe_database("rpa_db", database) is None
+
+
+def _asking(watcher: psycopg.Connection[Any]) -> int:
+    row = watcher.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'rpa-check' AND query LIKE '%pg_sleep%'"
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 @pytest.mark.requirement("R1.6", "R1.3", "R7.2")
@@ -171,23 +194,20 @@ def test_starting_waits_for_the_real_thing(database: Any) -> None:
 
 
 @pytest.mark.requirement("R2.5", "R2.2")
-def test_a_database_that_comes_up_later_is_found(database: Any) -> None:
-    """Refused first, then there: the wait goes on by itself and ends well."""
-    parts = conninfo_to_dict(database.dsn)
-    looks: list[Diagnosis | None] = []
-    with socket.create_server(("127.0.0.1", 0)) as later:
-        port = later.getsockname()[1]
-
-    def look(name: str, config: DatabaseConfig) -> Diagnosis | None:
-        found = probe_database(name, config)
-        looks.append(found)
-        return probe(changed(database.dsn, port=parts["port"])) if len(looks) > 1 else found
-
-    environ = {
-        "CONTAINER_FLOW_NAME": "f",
-        "CONTAINER_DATABASE_RPA_DB_URL": changed(database.dsn, host="127.0.0.1", port=port),
-    }
+def test_a_database_that_comes_back_is_found(private_postgres: EmbeddedPostgres) -> None:
+    """Refused while the server is down; started again, the same wait ends well without any restart of ours."""
+    dsn = private_postgres.dsn()
+    private_postgres.stop()
+    environ = {"CONTAINER_FLOW_NAME": "f", "CONTAINER_DATABASE_RPA_DB_URL": dsn}
     config = ContainerConfigManager(environ).load_container_config()
-    assert ServiceOrchestrator(config, probe_database=look).wait_for_database(30)
-    assert looks[0] is not None
-    assert looks[0].fault is Fault.REFUSED
+    seen: list[Diagnosis | None] = []
+
+    def look(name: str, database: DatabaseConfig) -> Diagnosis | None:
+        seen.append(probe_database(name, database))
+        if len(seen) == 2:
+            private_postgres.start()
+        return seen[-1]
+
+    assert ServiceOrchestrator(config, probe_database=look).wait_for_database(60)
+    assert [found.fault for found in seen[:2] if found] == [Fault.REFUSED, Fault.REFUSED]
+    assert seen[-1] is None

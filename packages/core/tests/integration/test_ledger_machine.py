@@ -27,6 +27,8 @@ _SIZES: dict[str, dict[str, Any]] = {
 # Enough to find each mutant several times over; a find is not made smaller, that costs more than it tells.
 _HUNT: dict[str, Any] = {**_SIZES["ci"], "max_examples": 200, "phases": [Phase.generate], "report_multiple_bugs": False}
 
+_EITHER = (InvariantBrokenError, UniqueViolation)  # result's primary key is the backstop
+
 
 @pytest.fixture(scope="module")
 def machine_dsn(databases: Databases) -> Iterator[str]:
@@ -60,7 +62,7 @@ def test_every_record_is_in_exactly_one_place_after_every_step(machine_dsn: str)
     ("mutant", "error", "said"),
     [
         pytest.param(NoFence(), InvariantBrokenError, "has a result by lease", id="no-fence"),
-        pytest.param(NobodyLooks(), UniqueViolation, "result", id="fence-ignored"),
+        pytest.param(NobodyLooks(), _EITHER, "1 results, 1 dead letters|result_", id="fence-ignored"),
         pytest.param(AttemptsAsToken(), InvariantBrokenError, "has a result by lease", id="attempts-as-token"),
         pytest.param(ResultsBesideTheTransaction(), InvariantBrokenError, "is in 1 chunks, 1 results", id="results-apart"),
         pytest.param(CutByMaxId(), InvariantBrokenError, "is in 0 chunks, 0 results", id="cut-by-max-id"),
@@ -68,7 +70,7 @@ def test_every_record_is_in_exactly_one_place_after_every_step(machine_dsn: str)
 )
 @pytest.mark.requirement("R3.1", "R5.4", "R8.2")
 def test_the_machine_finds_a_planted_defect(
-    machine_dsn: str, mutant: Engine, error: type[Exception], said: str
+    machine_dsn: str, mutant: Engine, error: Any, said: str
 ) -> None:
     """Without a fence, with a counter for a token, with loose results, with a cutter by ids: the tables show it."""
     with pytest.raises(error, match=said):

@@ -72,9 +72,7 @@ def test_v1_nested_and_host_paths(tmp_path: Path) -> None:
     limits = read_limits(*tree(tmp_path, proc, files))
     assert (limits.cpu_cores, limits.memory_bytes, limits.pids) == (2.0, 2 * GIB, None)
     (tmp_path / "other").mkdir()
-    hidden = read_limits(
-        *tree(tmp_path / "other", "4:memory:/host/only\n", {"memory/memory.limit_in_bytes": str(GIB)})
-    )
+    hidden = read_limits(*tree(tmp_path / "other", "4:memory:/host/only\n", {"memory/memory.limit_in_bytes": str(GIB)}))
     assert hidden.memory_bytes == GIB
 
 

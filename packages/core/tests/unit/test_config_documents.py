@@ -18,7 +18,9 @@ def test_the_example_is_complete_and_valid() -> None:
     catalogue = Catalogue()
     text = env_example(catalogue)
     assert [name for name in catalogue.flat if f"{name}=" not in text] == []
-    pairs = [line.removeprefix("# ").partition("=") for line in text.splitlines() if "CONTAINER_" in line.partition("=")[0]]
+    pairs = [
+        line.removeprefix("# ").partition("=") for line in text.splitlines() if "CONTAINER_" in line.partition("=")[0]
+    ]
     environ = {name: value for name, _, value in pairs if name.replace("_", "").isalnum()}
     assert len(environ) > 50
     manager = ContainerConfigManager(environ, databases=("rpa_db", "survey_hub"))
@@ -38,7 +40,11 @@ def test_the_schema_names_every_variable() -> None:
     assert set(catalogue.flat) <= set(schema["properties"])
     assert schema["properties"]["CONTAINER_INTAKE_TOKEN"]["writeOnly"] is True
     assert "default" not in schema["properties"]["CONTAINER_INTAKE_TOKEN"]
-    assert schema["properties"]["CONTAINER_CHUNK_SIZE"]["anyOf"][0] == {"type": "integer", "minimum": 1, "maximum": 1000}
+    assert schema["properties"]["CONTAINER_CHUNK_SIZE"]["anyOf"][0] == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+    }
 
 
 @pytest.mark.requirement("R1.2")

@@ -36,7 +36,9 @@ def bound(variable: Variable, names: tuple[str, str], default: float) -> float:
 def values(variable: Variable) -> st.SearchStrategy[tuple[str, Any]]:
     """(text for the environment, value that the field must then have)."""
     leaves = leaf_types(variable.field.annotation)
-    literals = [choice for leaf in leaves if typing.get_origin(leaf) is typing.Literal for choice in typing.get_args(leaf)]
+    literals = [
+        choice for leaf in leaves if typing.get_origin(leaf) is typing.Literal for choice in typing.get_args(leaf)
+    ]
     low, high = bound(variable, ("ge", "gt"), 0.0), bound(variable, ("le", "lt"), 1e9)
     validators = {getattr(item, "func", None) for item in variable.metadata}
     if literals:

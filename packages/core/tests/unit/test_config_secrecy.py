@@ -119,7 +119,9 @@ def test_a_registered_secret_never_reaches_a_log(format: str) -> None:
     try:
         log.info("connecting with " + CANARY)  # noqa: G003 - the worst case
         log.info("connecting with %s", CANARY)
-        log.info("x", extra={"deep": {"list": [CANARY, {"k": CANARY}]}, "raw": CANARY.encode(), "obj": ValueError(CANARY)})
+        log.info(
+            "x", extra={"deep": {"list": [CANARY, {"k": CANARY}]}, "raw": CANARY.encode(), "obj": ValueError(CANARY)}
+        )
         log.info("x", extra={"url": f"postgresql://u:{ENCODED}@h/d", f"odd.{CANARY}": {CANARY: 1}})
         log.info("%s", json.dumps({"v": CANARY}))
         try:

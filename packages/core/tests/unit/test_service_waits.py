@@ -132,9 +132,7 @@ def orchestrator(
 @pytest.mark.requirement("R2.1")
 def test_required_ones_are_waited_for_and_optional_ones_do_not_block(clock: PausedClock) -> None:
     """Work starts when all required answer; an optional one is looked at once."""
-    made, told = orchestrator(
-        clock, after(2), {"geo": after(1), "prefect": after(99)}, geo=True, prefect=False
-    )
+    made, told = orchestrator(clock, after(2), {"geo": after(1), "prefect": after(99)}, geo=True, prefect=False)
     assert made.wait_for_dependencies(60)
     assert told == [("database:rpa_db", True), ("geo", True), ("prefect", False)]
     assert made.validate_service_health().status == "degraded"
@@ -219,7 +217,9 @@ def test_database_errors_are_told_apart(message: str, state: str | None, fault: 
 
 
 @pytest.mark.requirement("R2.2")
-@pytest.mark.parametrize(("status", "final"), [(401, True), (403, True), (405, True), (404, False), (429, False), (503, False)])
+@pytest.mark.parametrize(
+    ("status", "final"), [(401, True), (403, True), (405, True), (404, False), (429, False), (503, False)]
+)
 def test_http_statuses_are_told_apart(status: int, final: bool) -> None:
     """Refusals are final, what may pass is waited for."""
     assert of_status(status).final is final

@@ -41,6 +41,8 @@ def _dispatch(args: list[str]) -> int:
     except RpaError as error:
         _explain(error)
         return error.exit_code
+    except SystemExit as error:  # how a command ends with a code of its own
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:  # `rpa config example | head`
         _close_quietly()
         return 0

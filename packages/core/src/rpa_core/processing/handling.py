@@ -24,8 +24,8 @@ _LOOK_S = 0.001
 class Handling:
     """Runs a flow's handler over records, in order, until `go_on` says no.
 
-    `go_on` is asked before a record when the last answer is a millisecond old: about every record that takes
-    longer, and a few times for a thousand quick ones, whom asking would cost as much as handling.
+    `go_on` is asked before a record if its last answer is a millisecond old: before each one that follows a slow
+    one, and now and then among quick ones, where asking would cost as much as handling.
 
     The answer covers a prefix of the records: what was not begun has no outcome. An exception of the handler
     becomes a Retry, RecordRejected a SetAside. A TransientError, or a psycopg error that says the database is

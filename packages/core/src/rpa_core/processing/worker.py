@@ -243,7 +243,7 @@ class Worker:
         for position, record in enumerate(records):
             if not self._go_on():
                 return
-            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)
+            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
             yield self._handling.run_singly(record)
         self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
 
@@ -260,7 +260,7 @@ class Worker:
         write_effects = None
         if effects is not None:
 
-            def write_effects(connection: psycopg.Connection, ids: Sequence[int]) -> None:  # type: ignore[type-arg]
+            def write_effects(connection: psycopg.Connection, ids: Sequence[int]) -> None:
                 effects(connection, [done[record_id] for record_id in ids])
 
         pending = ends
