@@ -160,7 +160,7 @@ def _report(options: Options, found: Verification, fleet: Fleet, rpa_db: str, co
     from rpa_flows.codebook.load import load_codebook
     from rpa_flows.summary.page import write_page
     from rpa_flows.summary.read import scored_responses
-    from rpa_flows.summary.table import flag_table, segment_table
+    from rpa_flows.summary.table import flag_table, segment_tables
     from rpa_flows.summary.tally import tally
 
     console.print()
@@ -169,8 +169,7 @@ def _report(options: Options, found: Verification, fleet: Fleet, rpa_db: str, co
         console.print(show.reasons(found))
     with connect(rpa_db) as connection:
         survey = tally(load_codebook("anes96"), scored_responses(connection, "anes96"))
-    console.print(segment_table(survey))
-    console.print(flag_table(survey))
+    console.print(*segment_tables(survey), flag_table(survey), sep="\n")
     options.report.parent.mkdir(parents=True, exist_ok=True)
     write_page(survey, options.report)
     console.print(f"The survey as a page with charts: {options.report}")

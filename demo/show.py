@@ -29,16 +29,16 @@ def table(found: Verification, kills: Iterable[str]) -> Table:
     result.add_column("how it is known", style="dim")
     rows = [
         ("records in", found.records, "rpa.record of rpa1"),
-        ("processed once", found.processed_once, "exactly one outcome at the end of the way, by key"),
-        ("duplicated", found.duplicated, "a second result, dead letter or copy in any flow"),
-        ("lost", found.lost, "no outcome at the end of the way"),
-        ("set aside", found.set_aside, "rpa.dead_letter, with every reason"),
+        ("processed once", found.processed_once, "exactly one outcome, followed by key"),
+        ("duplicated", found.duplicated, "a second outcome or copy in any flow"),
+        ("lost", found.lost, "no outcome at the end"),
+        ("set aside", found.set_aside, "rpa.dead_letter, with reasons"),
         ("delivered", found.delivered, "results of rpa3"),
         ("responses in survey_hub", found.responses, "the other database"),
-        ("repeated deliveries", found.receiver_repeated, "the receiver saw the same idempotency key again"),
+        ("repeated deliveries", found.receiver_repeated, "same idempotency key seen again"),
         ("kills survived", len(killed), ", ".join(killed) or "none asked for"),
-        ("records/s", f"{found.throughput_rps:,.0f}", "all three flows, kills included"),
-        ("latency p50", f"{found.latency_p50_ms / 1000:,.2f} s", "loaded -> delivery committed, queueing included"),
+        ("records/s", f"{found.throughput_rps:,.0f}", "three flows, kills included"),
+        ("latency p50", f"{found.latency_p50_ms / 1000:,.2f} s", "from load to delivery, queueing too"),
         ("latency p99", f"{found.latency_p99_ms / 1000:,.2f} s", "the same"),
     ]
     for what, count, how in rows:

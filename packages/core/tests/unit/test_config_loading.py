@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,9 @@ class FlowSettings(BaseSettings):
 
 
 @pytest.fixture(autouse=True)
-def no_machine_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def no_machine_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is mounted on the machine that runs the tests must not matter."""
     monkeypatch.setattr("rpa_core.config.sources.DEFAULT_SECRETS_DIR", tmp_path / "run-secrets")
-    yield
 
 
 def load(environ: dict[str, str], **options: object) -> ContainerConfig:
@@ -197,7 +195,7 @@ def test_a_required_variable_is_named() -> None:
     """What is missing is named with its form; a tool that runs no flow does without the flow's name."""
     assert [line.split()[0] for line in problems({})] == ["CONTAINER_DATABASE_RPA_DB_URL", "CONTAINER_FLOW_NAME"]
     assert load({"CONTAINER_DATABASE_RPA_DB_URL": URL}, needs_flow=False).flow_name == "none"
-    with pytest.raises(ConfigError, match="CONTAINER_DATABASE_SURVEY_HUB_URL .*required"):
+    with pytest.raises(ConfigError, match=r"CONTAINER_DATABASE_SURVEY_HUB_URL .*required"):
         load(GOOD, databases=("rpa_db", "survey_hub"))
 
 

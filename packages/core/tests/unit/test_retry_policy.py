@@ -130,7 +130,7 @@ def test_call_gives_up(
             stop=threading.Event(),
             clock=clock,
             rand=random.Random(7),
-            **options,
+            deadline_s=options.get("deadline_s"),
         )
     assert caught.value is error
     assert failing.calls == calls

@@ -17,7 +17,7 @@ from rpa_core.cli.databases import database_option, rpa_db
 if TYPE_CHECKING:
     import psycopg
 
-    from rpa_core.runtime.loading import LoadPlan
+    from rpa_core.runtime.loading import Loaded
 
 KINDS = ("rejected", "exhausted", "crash", "unstorable", "unreadable")
 
@@ -77,7 +77,6 @@ def load_command(
     from rpa_core.formats import Format, format_of
     from rpa_core.runtime.loading import LoadPlan, load
 
-    loaded = []
     with _connection(database) as connection:
         for file in files:
             plan = LoadPlan(
@@ -91,15 +90,19 @@ def load_command(
                 check_columns=_column_check(flow),
             )
             with _open(file) as stream, bytes_progress(file, quiet=as_json) as advance:
-                loaded.append(load(connection, plan, stream, file.name, advance))
-    for one in loaded:
-        if as_json:
-            click.echo(json.dumps({name: getattr(one, name) for name in one.__slots__}))
-        else:
-            click.echo(
-                f"{one.source}: {one.accepted} records into {flow}, {one.duplicates} already there,"
-                f" {one.set_aside} lines set aside" + (f" (see `rpa records failed {flow}`)" if one.set_aside else "")
-            )
+                loaded = load(connection, plan, stream, file.name, advance)
+            _show_loaded(loaded, flow, as_json)  # now: a later file may be refused
+
+
+def _show_loaded(loaded: Loaded, flow: str, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({name: getattr(loaded, name) for name in loaded.__slots__}))
+        return
+    aside = f" (see `rpa records failed {flow}`)" if loaded.set_aside else ""
+    click.echo(
+        f"{loaded.source}: {loaded.accepted} records into {flow}, {loaded.duplicates} already there,"
+        f" {loaded.set_aside} lines set aside{aside}"
+    )
 
 
 @contextmanager

@@ -62,6 +62,7 @@ def load(
 
     `on_bytes` is told of every piece read, for a progress display.
     """
+    connection.execute("SELECT rpa.flow_id(%s)", (plan.flow,))  # a new flow's row is not locked for the whole load
     with connection.transaction():
         lines = _Lines(connection, plan, Path(source).name)
         chunks = decompressed(_pieces(stream, on_bytes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 import psycopg
@@ -140,10 +140,12 @@ def put_back(
     if keys is not None:
         rows = connection.execute(sql["ids_of_keys"], {"flow": flow, "keys": list(keys)})
         chosen = [*(chosen or []), *(row[0] for row in rows)]
+    called_at = _now(connection)
     total = 0
     while True:
         row = connection.execute(
-            sql["put_back"], {"flow": flow, "kinds": list(kinds) if kinds else None, "ids": chosen}
+            sql["put_back"],
+            {"flow": flow, "kinds": list(kinds) if kinds else None, "ids": chosen, "called_at": called_at},
         ).fetchone()
         if not row or not row[0]:
             return total
@@ -157,9 +159,16 @@ def set_paused(connection: psycopg.Connection[Any], flow: str, paused: bool) -> 
 
 def requeue(connection: psycopg.Connection[Any], flow: str) -> int:
     """Make every record that waits for its next try ready now; returns how many. Commits as it goes."""
+    called_at = _now(connection)
     total = 0
     while True:
-        row = connection.execute(statements("lookup")["requeue"], {"flow": flow}).fetchone()
+        row = connection.execute(statements("lookup")["requeue"], {"flow": flow, "called_at": called_at}).fetchone()
         if not row or not row[0]:
             return total
         total += int(row[0])
+
+
+def _now(connection: psycopg.Connection[Any]) -> datetime:
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return cast("datetime", row[0])

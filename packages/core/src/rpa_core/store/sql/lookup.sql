@@ -52,11 +52,12 @@ WHERE f.name = %(flow)s AND d.record_id > %(after)s
 ORDER BY d.record_id LIMIT %(most)s;
 
 -- name: put_back
--- Take up to 1,000 dead letters out and queue their records again, with a clean slate. Input that could not be
--- read stays: trying it again cannot help. Locks: the dead letters taken; a second caller skips them.
+-- Take up to 1,000 dead letters that are older than the call out and queue their records again, with a clean slate:
+-- one that fails again meanwhile is not taken twice. Input that could not be read stays: trying it again cannot
+-- help. Locks: the dead letters taken; a second caller skips them.
 WITH chosen AS MATERIALIZED (
     SELECT d.period, d.record_id, d.flow FROM rpa.dead_letter d JOIN rpa.flow f ON f.id = d.flow
-    WHERE f.name = %(flow)s AND d.kind <> 'unreadable'
+    WHERE f.name = %(flow)s AND d.kind <> 'unreadable' AND d.at < %(called_at)s
       AND (%(kinds)s::text[] IS NULL OR d.kind = ANY(%(kinds)s::text[]))
       AND (%(ids)s::bigint[] IS NULL OR d.record_id = ANY(%(ids)s::bigint[]))
     ORDER BY d.record_id LIMIT 1000 FOR UPDATE OF d SKIP LOCKED
@@ -76,10 +77,10 @@ SELECT r.id FROM rpa.record r JOIN rpa.flow f ON f.id = r.flow
 WHERE f.name = %(flow)s AND r.key = ANY(%(keys)s::text[]);
 
 -- name: requeue
--- Make records that wait for their next try ready now, 1,000 chunks at a time.
+-- Make records that wait for their next try since before the call ready now, 1,000 chunks at a time.
 WITH waiting AS MATERIALIZED (
     SELECT c.id FROM rpa.chunk c JOIN rpa.flow f ON f.id = c.flow
-    WHERE f.name = %(flow)s AND c.state = 'w' LIMIT 1000 FOR UPDATE OF c SKIP LOCKED
+    WHERE f.name = %(flow)s AND c.state = 'w' AND c.created_at < %(called_at)s LIMIT 1000 FOR UPDATE OF c SKIP LOCKED
 ), moved AS (
     UPDATE rpa.chunk c SET state = 'r', not_before = NULL FROM waiting w WHERE c.id = w.id RETURNING c.n
 )
