@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -26,8 +27,9 @@ from rpa_core.formats import format_of
 from rpa_core.runtime.loading import LoadPlan, load
 from rpa_core.store.connect import connect
 from rpa_core.store.lookup import flow_depths
-from rpa_core.store.migrate import migrate, migrate_package
+from rpa_core.store.migrate import migrate
 from rpa_core.waits import pause
+from rpa_flows.migrations import migrate_survey_hub
 from rpa_testkit.postgres import EmbeddedPostgres
 
 _TICK_S = 0.15
@@ -68,7 +70,7 @@ def _databases(server: EmbeddedPostgres) -> tuple[str, str]:
         connection.execute("CREATE DATABASE survey_hub")
     rpa_db, survey_hub = server.dsn("rpa_db"), server.dsn("survey_hub")
     migrate(rpa_db)
-    migrate_package(survey_hub, package="rpa_flows.migrations", namespace="rpa_flows")
+    migrate_survey_hub(survey_hub)
     return rpa_db, survey_hub
 
 
@@ -138,7 +140,7 @@ def _label(flow: str, fleet: Fleet) -> str:
     return f"{flow}  [red]{kills} killed[/]" if kills else flow
 
 
-def _finished(connection: psycopg.Connection[object]) -> dict[str, int]:
+def _finished(connection: psycopg.Connection[Any]) -> dict[str, int]:
     """Per flow, how many records have no business there any more; and what is still to do in all."""
     unfinished = {name: depth.unfinished for name, depth in flow_depths(connection).items()}
     ended = {

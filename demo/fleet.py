@@ -88,7 +88,7 @@ class Fleet:
         with (self._logs / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command,
-                env=self._environ | self._by_flow.get(flow, {}) | {"CONTAINER_WORKER_ID": name},
+                env={**self._environ, **self._by_flow.get(flow, {}), "CONTAINER_WORKER_ID": name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

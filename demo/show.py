@@ -27,7 +27,7 @@ def table(found: Verification, kills: Iterable[str]) -> Table:
     result.add_column("what")
     result.add_column("count", justify="right")
     result.add_column("how it is known", style="dim")
-    rows = [
+    rows: list[tuple[str, int | str, str]] = [
         ("records in", found.records, "rpa.record of rpa1"),
         ("processed once", found.processed_once, "exactly one outcome, followed by key"),
         ("duplicated", found.duplicated, "a second outcome or copy in any flow"),

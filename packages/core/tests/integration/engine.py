@@ -128,10 +128,16 @@ class Engine:
             return cursor.fetchall() if cursor.description else []
 
     def enqueue(
-        self, payloads: Iterable[Mapping[str, Any]], *, flow: str = "act", chunk_size: int = 1000, notify: bool = True
+        self,
+        payloads: Iterable[Mapping[str, Any]],
+        *,
+        flow: str = "act",
+        chunk_size: int = 1000,
+        notify: bool = True,
+        key: str = "k",
     ) -> None:
-        """Enqueue payloads, keyed by their place."""
-        records = [NewRecord(orjson.dumps(payload), f"k{number}") for number, payload in enumerate(payloads)]
+        """Enqueue payloads under the keys `k0`, `k1`, ..."""
+        records = [NewRecord(orjson.dumps(payload), f"{key}{number}") for number, payload in enumerate(payloads)]
         with connect(self.dsn) as connection, connection.transaction():
             assert enqueue(connection, flow, records, chunk_size=chunk_size, notify=notify).accepted == len(records)
 

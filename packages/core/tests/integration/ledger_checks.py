@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,8 +65,11 @@ CROSS JOIN LATERAL (SELECT coalesce(sum(n), 0) AS n FROM (
 WHERE held.n <> d.n_moved
 """
 
-_EPOCHS = "SELECT id, epoch FROM rpa.chunk"
-_DEAD = "SELECT (SELECT coalesce(sum(n_dead), 0) FROM rpa.chunk_done), (SELECT count(*) FROM rpa.dead_letter)"
+_EPOCHS = "SELECT id, epoch, state FROM rpa.chunk"
+_DEAD = """
+SELECT (SELECT coalesce(sum(n_dead), 0) FROM rpa.chunk_done), (SELECT count(*) FROM rpa.dead_letter),
+       (SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable')
+"""
 
 
 class InvariantBrokenError(Exception):
@@ -97,6 +101,8 @@ class Model:
     epochs: dict[int, int] = field(default_factory=dict)
     unreadable: int = 0
     put_back: int = 0
+    states: Counter[str] = field(default_factory=Counter)  # chunks by state, as last seen
+    dead: int = 0  # dead letters that can be put back, as last seen
 
 
 def check(connection: psycopg.Connection[Any], model: Model, *, drained: bool = False) -> None:
@@ -106,11 +112,12 @@ def check(connection: psycopg.Connection[Any], model: Model, *, drained: bool = 
     places, contradictions, epochs, dead = (answer.fetchall() for answer in answers)
     _check_places(places, set(model.committed), drained)
     _must(not contradictions, "; ".join(row[0] for row in contradictions))
-    for chunk_id, epoch in epochs:
+    model.states = Counter(state for _, _, state in epochs)
+    for chunk_id, epoch, _ in epochs:
         before = model.epochs.get(chunk_id, 0)
         _must(epoch >= before, f"chunk {chunk_id} went back from epoch {before} to {epoch}")
         model.epochs[chunk_id] = epoch
-    ever, now = dead[0]
+    ever, now, model.dead = dead[0]
     _must(
         ever + model.unreadable == now + model.put_back,
         f"set aside {ever} and {model.unreadable} at intake; dead letters now {now}, put back {model.put_back}",

@@ -35,7 +35,11 @@ _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
 _MAX_CLAIMS = 2
 _LATER_S = 3600.0
-_PATTERN = st.lists(st.sampled_from("dddrwxb"), min_size=1, max_size=6)
+_LIVE, _STALE = st.sampled_from([0, 2, 4]), st.sampled_from([1, 3, 5, 7])
+_ANY = st.integers(0, 7)
+# What becomes of a chunk's records, in turn: done, retry soon, retry later, set aside, unstorable.
+_PATTERN = st.sampled_from(["d", "dr", "dx", "wd", "db", "dxrd", "ddddb", "rx", "bwd"])
+_SHARE = st.sampled_from([4, 3, 2, 4, 1, 0])  # quarters of a chunk that were begun
 
 
 class KilledError(BaseException):
@@ -113,7 +117,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ended: dict[int, UUID] = {}
         self.expired: set[UUID] = set()
         self.rotations = 0
-        self.delayed = False
 
     def _open(self, worker: int) -> Ledger:
         return self.engine.ledger(
@@ -128,7 +131,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._enqueue(n, True, 0, 2)
         self._claim(0, records, 2, 0)
 
-    @precondition(lambda self: self.serial < 10 + 5 * len(self.ended))
+    @precondition(lambda self: self.serial < 5 + 5 * len(self.ended))
     @rule(n=st.sampled_from([1, 2, 3, 5, 35]), keyed=st.booleans(), again=st.integers(0, 3), size=st.sampled_from([2, 40]))
     def enqueue(self, n: int, keyed: bool, again: int, size: int) -> None:
         """New records, some of them under keys that are known already, in a transaction that commits at once."""
@@ -141,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
         checks.expect("accepted and duplicates", tuple(made), (n, len(records) - n))
         self._commit(new)
 
-    @precondition(lambda self: len(self.late) < 2)
+    @precondition(lambda self: len(self.late) < 2 and self.serial < 10 + 5 * len(self.ended))
     @rule(n=st.integers(1, 4), keyed=st.booleans(), again=st.integers(0, 2))
     def enqueue_and_wait(self, n: int, keyed: bool, again: int) -> None:
         """The same in a transaction that stays open."""
@@ -186,6 +189,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # ---- claims ----
 
+    @precondition(lambda self: self.model.states["r"])
     @rule(worker=st.integers(0, 2), records=st.sampled_from([1, 3, 50]), chunks=st.integers(1, 4), ahead=st.booleans())
     def claim(self, worker: int, records: int, chunks: int, ahead: bool) -> None:
         """Lease what is ready, from the beginning or from a cursor."""
@@ -198,7 +202,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 checks.expect(f"holder of ready chunk {chunk.id}", self.holder.get(chunk.id), None)
             self._take(worker, claim)
 
-    @precondition(lambda self: self.holder)
+    @precondition(lambda self: self.expired)
     @rule(worker=st.integers(0, 2), records=st.sampled_from([1, 50]), chunks=st.integers(1, 4))
     def reclaim(self, worker: int, records: int, chunks: int) -> None:
         """Lease what others let run out."""
@@ -242,7 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return {chunk.id for chunk in claim.chunks if self.holder.get(chunk.id) == claim.lease_id}
 
     @precondition(lambda self: self.holdings)
-    @rule(which=st.integers(0, 7))
+    @rule(which=_ANY)
     def run_out(self, which: int) -> None:
         """The worker of a claim is killed or stopped: its leases run out."""
         self._run_out(self._holding(which).claim)
@@ -255,7 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @precondition(lambda self: self.holder)
-    @rule(which=st.integers(0, 7), worker=st.integers(0, 2), orderly=st.booleans())
+    @rule(which=_LIVE, worker=st.integers(0, 2), orderly=st.booleans())
     def hand_over(self, which: int, worker: int, orderly: bool) -> None:
         """The same in one step with what follows: another worker has the chunks, after a crash or a release."""
         holding = self._holding(which)
@@ -267,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._reclaim(worker, 50, 2)
 
     @precondition(lambda self: self.holdings)
-    @rule(which=st.integers(0, 7))
+    @rule(which=_ANY)
     def renew(self, which: int) -> None:
         """Only what is still held is renewed."""
         holding = self._holding(which)
@@ -275,8 +279,8 @@ class LedgerMachine(RuleBasedStateMachine):
         checks.expect("renewed, still ours", self.ledgers[holding.worker].renew(holding.claim), (owned, owned))
         self._stretch(holding.claim)
 
-    @precondition(lambda self: self.holdings)
-    @rule(which=st.integers(0, 7), chunk=st.integers(0, 3), position=st.integers(0, 2))
+    @precondition(lambda self: self.holder)
+    @rule(which=_ANY, chunk=st.integers(0, 3), position=st.integers(0, 2))
     def note_progress(self, which: int, chunk: int, position: int) -> None:
         """A suspect's position is written."""
         holding = self._holding(which)
@@ -286,25 +290,32 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # ---- ends ----
 
-    @precondition(lambda self: self.holdings)
-    @rule(
-        which=st.integers(0, 7),
-        pattern=_PATTERN,
-        share=st.integers(0, 4),
-        parts=st.integers(1, 3),
-        blame=st.booleans(),
-        killed=st.sampled_from([None, None, Point.RESULTS_WRITTEN, Point.COMMITTED]),
-    )
-    def complete(
-        self, which: int, pattern: list[str], share: int, parts: int, blame: bool, killed: Point | None
-    ) -> None:
-        """End a claim's chunks, in whole or in part; perhaps die in the middle, or without hearing of the COMMIT."""
+    @precondition(lambda self: self.holder)
+    @rule(which=_LIVE, pattern=_PATTERN, share=_SHARE, parts=st.integers(1, 3), blame=st.booleans())
+    def complete(self, which: int, pattern: str, share: int, parts: int, blame: bool) -> None:
+        """End a claim's chunks, in whole or in part; cut or blame a suspect."""
         holding = self._holding(which)
-        self._complete(holding, self._ends(holding, pattern, share, parts, blame), killed)
+        self._complete(holding, self._ends(holding, pattern, share, parts, blame), None)
 
-    @precondition(lambda self: self.holdings)
-    @rule(which=st.integers(0, 7), pattern=_PATTERN, share=st.integers(1, 3))
-    def shut_down(self, which: int, pattern: list[str], share: int) -> None:
+    @precondition(lambda self: self.holder)
+    @rule(
+        which=_LIVE, pattern=_PATTERN, share=_SHARE, killed=st.sampled_from([Point.RESULTS_WRITTEN, Point.COMMITTED])
+    )
+    def die_completing(self, which: int, pattern: str, share: int, killed: Point) -> None:
+        """Killed after the results were written, or without hearing of the COMMIT, which is then asked after."""
+        holding = self._holding(which)
+        self._complete(holding, self._ends(holding, pattern, share, 1, False), killed)
+
+    @precondition(lambda self: self.owner)
+    @rule(which=_STALE, pattern=_PATTERN, share=_SHARE)
+    def complete_late(self, which: int, pattern: str, share: int) -> None:
+        """A zombie wakes and completes what it took long ago."""
+        holding = self._holding(which)
+        self._complete(holding, self._ends(holding, pattern, share, 1, False), None)
+
+    @precondition(lambda self: self.holder)
+    @rule(which=_LIVE, pattern=_PATTERN, share=st.integers(1, 3))
+    def shut_down(self, which: int, pattern: str, share: int) -> None:
         """SIGTERM: the first chunk's finished part is committed with its remainder, the others go back."""
         holding = self._holding(which)
         self._complete(holding, self._ends(holding, pattern, share, 2, False)[:1], None)
@@ -312,7 +323,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._release(holding, rest, 0.0)
 
     @precondition(lambda self: self.holdings)
-    @rule(which=st.integers(0, 7), most=st.integers(1, 4), delay_s=st.sampled_from([0.0, _LATER_S]))
+    @rule(which=_ANY, most=st.integers(1, 4), delay_s=st.sampled_from([0.0, _LATER_S]))
     def release(self, which: int, most: int, delay_s: float) -> None:
         """Chunks go back; also a second time, because the first answer was not heard."""
         holding = self._holding(which)
@@ -337,7 +348,6 @@ class LedgerMachine(RuleBasedStateMachine):
     def _release(self, holding: Holding, chunks: Sequence[Chunk], delay_s: float) -> None:
         released = self.ledgers[holding.worker].release(holding.claim, chunks, delay_s=delay_s)
         checks.expect("released", released, self._owned(holding.claim) & {chunk.id for chunk in chunks})
-        self.delayed = self.delayed or delay_s > 0
         for chunk in released:
             del self.holder[chunk]
 
@@ -363,7 +373,7 @@ class LedgerMachine(RuleBasedStateMachine):
             checks.expect("settled as done, held", answer, (done, self._owned(claim)))
 
     def _ends(
-        self, holding: Holding, pattern: Sequence[str], share: int, parts: int, blame: bool
+        self, holding: Holding, pattern: str, share: int, parts: int, blame: bool
     ) -> list[ChunkOutcome]:
         return [
             (blame and suspects.verdict(chunk, rows, _MAX_CLAIMS))
@@ -373,7 +383,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # ---- what happens beside ----
 
-    @precondition(lambda self: self.ended or self.delayed)
+    @precondition(lambda self: self.model.states["w"])
     @rule(due=st.booleans(), records=st.sampled_from([1, 50]), asked=st.booleans())
     def promote(self, due: bool, records: int, asked: bool) -> None:
         """Retries become due, and ready; or somebody asks for them to be."""
@@ -387,7 +397,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if records > 1:
             checks.expect("still due", checks.count(self.admin, waiting) > 50, False)
 
-    @precondition(lambda self: self.ended)
+    @precondition(lambda self: self.model.dead)
     @rule(some=st.booleans())
     def put_back_dead(self, some: bool) -> None:
         """Dead letters are queued again, all of them or one."""
@@ -405,7 +415,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def rotate(self, drops: bool) -> None:
         """A new period opens; of the old ones those go that are finished."""
         self.rotations += 1
-        if self.rotations < 4:
+        if self.rotations < 3:
             retention.rotate(self.admin, period_days=0)
         if not drops:
             return
@@ -466,7 +476,7 @@ def _effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> 
 
 
 def _end(
-    chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: Sequence[str], share: int, parts: int
+    chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int
 ) -> ChunkOutcome:
     """The first `share` quarters of the records by `pattern`: done, retry soon, retry later, set aside, unstorable."""
     end = ChunkOutcome(chunk=chunk)

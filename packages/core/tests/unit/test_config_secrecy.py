@@ -124,6 +124,7 @@ def test_a_registered_secret_never_reaches_a_log(kind: str) -> None:
         )
         log.info("x", extra={"url": f"postgresql://u:{ENCODED}@h/d", f"odd.{CANARY}": {CANARY: 1}})
         log.info("%s", json.dumps({"v": CANARY}))
+        log.info("GET /items?q=%s", ENCODED)
         try:
             try:
                 raise ValueError(CANARY)

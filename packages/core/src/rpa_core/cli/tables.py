@@ -16,5 +16,7 @@ def show(first: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     for field in fields:
         table.add_column(field.replace("_", " "), justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(f"{row[field]:,}" if isinstance(row[field], int) else str(row[field]) for field in fields))
+        table.add_row(
+            name, *(f"{row[field]:,}" if isinstance(row[field], int) else str(row[field]) for field in fields)
+        )
     Console().print(table)

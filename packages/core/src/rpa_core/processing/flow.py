@@ -96,9 +96,11 @@ class Flow:
     next_flow   every Done's data becomes a record of this flow, under the same key, in the same transaction.
     concurrency how many records an `async` handler works on at once.
     settings    a pydantic-settings model with `env_prefix="CONTAINER_"` for the flow's own variables.
-    check_columns  given the columns of a CSV file and the flow's settings, what is wrong with them: such a file is
+    check_columns
+                given the columns of a CSV file and the flow's settings, what is wrong with them: such a file is
                 refused as a whole instead of line by line.
     databases   names of the databases beyond `rpa_db` that the flow needs.
+    migrations  (name of a database, package with its `NNNN_name.sql` files): what `rpa db migrate` applies there.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Flow:
     settings: type[BaseSettings] | None = None
     check_columns: Callable[[Sequence[str], Any], Sequence[str]] | None = None
     databases: tuple[str, ...] = ()
+    migrations: tuple[tuple[str, str], ...] = ()
     is_async: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:

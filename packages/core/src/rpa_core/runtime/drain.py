@@ -39,7 +39,9 @@ def watch(
     claim = keeper.let_go()
     logger.error(
         "drain took longer than %.1f s: giving %d records back and ending",
-        timeout_s, claim.n if claim else 0, extra={"event.action": "worker.drain_timeout"},
+        timeout_s,
+        claim.n if claim else 0,
+        extra={"event.action": "worker.drain_timeout"},
     )
     if claim is not None:
         give_back = threading.Thread(target=_release, args=(open_ledger, claim), daemon=True)

@@ -59,6 +59,10 @@ class Gates:
         if gate.update(level):
             logger.warning(
                 "%s %s at %g (high water %g, low water %g)",
-                gate.name, "closed" if gate.closed else "opened", gate.level, gate.high, gate.low,
+                gate.name,
+                "closed" if gate.closed else "opened",
+                gate.level,
+                gate.high,
+                gate.low,
                 extra={"event.action": "gate.closed" if gate.closed else "gate.opened"},
             )

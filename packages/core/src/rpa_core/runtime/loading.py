@@ -114,7 +114,9 @@ class _Lines:
         """Write the rest; raises InputError if bad lines were met and the plan is to reject."""
         self._flush()
         if self._bad_count and self._plan.on_bad_line == "reject":
-            more = f"\n  ... and {self._bad_count - len(self._shown)} more" if self._bad_count > len(self._shown) else ""
+            more = (
+                f"\n  ... and {self._bad_count - len(self._shown)} more" if self._bad_count > len(self._shown) else ""
+            )
             raise InputError(
                 f"{self._name}: {self._bad_count} lines cannot be read, nothing was loaded:\n  "
                 + "\n  ".join(self._shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -17,20 +18,19 @@ from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.models import ContainerConfig
-from rpa_core.errors import DependencyUnavailable, RpaError, SchemaError
+from rpa_core.errors import DependencyUnavailable, RpaError
 from rpa_core.observability.logs import Logging, Service, configure
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
 from rpa_core.processing.worker import Worker, WorkerPolicy
 from rpa_core.resilience.retry import RetryPolicy
-from rpa_core.runtime import drain, flows, selfcheck, surface
+from rpa_core.runtime import drain, flows, schema, selfcheck, surface
 from rpa_core.runtime.gates import Gates
 from rpa_core.runtime.monitoring import build_monitor
 from rpa_core.runtime.signals import Signals
 from rpa_core.runtime.telemetry import Telemetry
 from rpa_core.runtime.watcher import Keeping, Watcher
 from rpa_core.services.orchestrator import ServiceOrchestrator
-from rpa_core.store import migrate
 from rpa_core.store.connect import open_pool
 from rpa_core.store.ledger import Ledger
 from rpa_core.version import VERSION
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rpa.runtime")
 _SWITCH_INTERVAL_S = 0.001  # a handler that burns CPU holds up the probes by a few of these
+_YOUNG_OBJECTS = 20_000  # more than a claim of records holds at once: without cycles, nothing is ever walked
 
 
 def run_flow(
@@ -65,9 +66,7 @@ def run_flow(
         monitoring.log_format,
         monitoring.log_level,
         secrets=config.secret_values(),
-        service=Service(
-            name=flow.name, version=VERSION, environment=config.environment, node=socket.gethostname()
-        ),
+        service=Service(name=flow.name, version=VERSION, environment=config.environment, node=socket.gethostname()),
         queue_records=monitoring.log_queue_records,
     )
     try:
@@ -106,7 +105,6 @@ class _Container:
         label = config.worker.worker_id or f"{socket.gethostname()}:{os.getpid()}"
         self._owner = f"{label}:{uuid.uuid4().hex[:12]}"  # names are reused, incarnations are not
         self._metrics = Metrics(flow=flow.name)
-        self._pools: dict[str, ConnectionPool[psycopg.Connection[Any]]] = {}
         self._gates = Gates(
             high=config.worker.high_water,
             low=config.worker.low_water,
@@ -123,7 +121,7 @@ class _Container:
         self._monitor.start()
         self._stack.callback(self._monitor.stop)
         server = surface.start(
-            self._config, self._monitor, self._metrics, self._pool("rpa_db"), self._gates, self._flow.name
+            self._config, self._monitor, self._metrics, lambda: self._pool("rpa_db", "intake"), self._gates
         )
         self._stack.callback(server.stop, 2.0)
         if not self._wait_for_dependencies():
@@ -145,9 +143,14 @@ class _Container:
         watcher.start()
         self._stack.callback(watcher.stop)
         self._guard(worker)
+        _relieve_collector()
         self._monitor.set_started()
         logger.info(
-            "%s %s started as %s, probes on port %d", self._flow.name, VERSION, self._owner, server.port,
+            "%s %s started as %s, probes on port %d",
+            self._flow.name,
+            VERSION,
+            self._owner,
+            server.port,
             extra={"event.action": "worker.started", "http.port": server.port},
         )
         try:
@@ -164,18 +167,17 @@ class _Container:
         self._stop.set()
         self._wake.set()
 
-    def _pool(self, name: str) -> ConnectionPool[psycopg.Connection[Any]]:
-        if name not in self._pools:
-            database = self._config.database_connections[name]
-            pool = open_pool(
-                self._dsns[name],
-                max_size=database.connection_pool_size,
-                timeout_s=database.connection_timeout,
-                application_name=f"rpa {self._flow.name} pool",
-            )
-            self._stack.callback(pool.close, timeout=1.0)
-            self._pools[name] = pool
-        return self._pools[name]
+    def _pool(self, name: str, use: str = "health") -> ConnectionPool[psycopg.Connection[Any]]:
+        """A pool for one use of a database: uploads must not take the connection that readiness asks over."""
+        database = self._config.database_connections[name]
+        pool = open_pool(
+            self._dsns[name],
+            max_size=1 if use == "health" else database.connection_pool_size,
+            timeout_s=database.connection_timeout,
+            application_name=f"rpa {self._flow.name} {use}",
+        )
+        self._stack.callback(pool.close, timeout=1.0)
+        return pool
 
     def _wait_for_dependencies(self) -> bool:
         def on_state(name: str, up: bool) -> None:
@@ -190,12 +192,9 @@ class _Container:
         return not self._stop.is_set()
 
     def _check_schema(self, migrate_first: bool) -> None:
-        dsn = self._dsns["rpa_db"]
         if migrate_first:
-            migrate.migrate(dsn)
-        missing = [f"{m.number:04d}_{m.name}" for m in migrate.status(dsn) if m.applied_at is None]
-        if missing:
-            raise SchemaError(f"the database lacks {', '.join(missing)}: run `rpa db migrate`, or start with --migrate")
+            schema.bring_up_to_date([self._flow], self._dsns)
+        schema.check(self._flow, self._dsns)
 
     def _open_flow(self) -> Any:
         if self._flow.open is None:
@@ -226,9 +225,7 @@ class _Container:
             gates.append(self._gates.queue(self._flow.next_flow))
         return Worker(
             flow=self._flow,
-            context=FlowContext(
-                flow=self._flow.name, resources=resources, settings=self._manager.load_flow_settings()
-            ),
+            context=FlowContext(flow=self._flow.name, resources=resources, settings=self._manager.load_flow_settings()),
             open_ledger=self._open_ledger,
             policy=WorkerPolicy(
                 ttl_s=settings.lease_ttl_s,
@@ -275,3 +272,10 @@ class _Container:
             name="self-check",
             daemon=True,
         ).start()
+
+
+def _relieve_collector() -> None:
+    """What is loaded by now stays loaded: the garbage collector need not walk it while records are processed."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)

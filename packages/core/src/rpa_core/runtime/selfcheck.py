@@ -27,7 +27,8 @@ def watch(
         if age_s() > limit_s:
             logger.critical(
                 "the main loop has not moved for %.0f s: ending, so that the restart policy can act. If handlers "
-                "may take that long, raise CONTAINER_HEALTH_HEARTBEAT_MAX_AGE", age_s(),
+                "may take that long, raise CONTAINER_HEALTH_HEARTBEAT_MAX_AGE",
+                age_s(),
                 extra={"event.action": "worker.hung"},
             )
             flush()

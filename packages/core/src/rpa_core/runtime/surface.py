@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rpa_core.config.models import ContainerConfig
@@ -15,45 +16,31 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg_pool import ConnectionPool
 
-
-def start(
-    config: ContainerConfig,
-    monitor: HealthMonitor,
-    metrics: Metrics,
-    pool: ConnectionPool[psycopg.Connection[Any]],
-    gates: Gates,
-    flow: str,
-) -> HttpServer:
-    """Start it; raises RpaError if the port cannot be bound. Without a token there is no intake."""
     from rpa_core.health.intake import StoreIntake
 
-    health, limits = config.health_check_config, config.intake
-    intake = None
-    if limits.token is not None:
-        intake = StoreIntake(
-            pool,
-            frozenset({flow, *flows.installed()}),
-            gate=gates,
-            metrics=metrics,
-            max_body_bytes=limits.max_body_bytes,
-            max_line_bytes=limits.max_line_bytes,
-            chunk_size=config.worker.chunk_size,
-            notify=config.worker.notify,
-        )
-    server = HttpServer(
-        HttpConfig(
-            host=health.host,
-            port=health.port,
-            service=flow,
-            details=health.details,
-            token=limits.token.get_secret_value() if limits.token else None,
-            max_body_bytes=limits.max_body_bytes,
-            max_uploads=limits.max_requests,
-            retry_after_s=limits.retry_after_s,
-        ),
-        monitor,
-        metrics,
-        intake,
-    )
+    Pool = ConnectionPool[psycopg.Connection[Any]]
+
+
+def start(
+    config: ContainerConfig, monitor: HealthMonitor, metrics: Metrics, open_pool: Callable[[], Pool], gates: Gates
+) -> HttpServer:
+    """Start it; raises RpaError if the port cannot be bound. Without a token there is no intake."""
+    intake = _intake(config, metrics, open_pool(), gates) if config.intake.token is not None else None
+    server = HttpServer(HttpConfig.from_container(config), monitor, metrics, intake)
     server.start()
     return server
+
+
+def _intake(config: ContainerConfig, metrics: Metrics, pool: Pool, gates: Gates) -> StoreIntake:
+    from rpa_core.health.intake import StoreIntake
+
+    return StoreIntake(
+        pool,
+        frozenset({config.flow_name, *flows.installed()}),
+        gate=gates,
+        metrics=metrics,
+        max_body_bytes=config.intake.max_body_bytes,
+        max_line_bytes=config.intake.max_line_bytes,
+        chunk_size=config.worker.chunk_size,
+        notify=config.worker.notify,
+    )

@@ -61,6 +61,19 @@ def compile_validator(book: Codebook) -> Validator:
     return validate
 
 
+def column_problems(book: Codebook, columns: Iterable[str]) -> list[str]:
+    """What is wrong with a file's columns as a whole: required ones that it lacks, ones the codebook does not know."""
+    named = set(_unquoted(dict.fromkeys(columns), book.quote))
+    problems = [
+        f"column {name!r} is missing, and the codebook requires it"
+        for name, field in book.fields.items()
+        if field.required and name not in named
+    ]
+    if book.unknown_columns == "refuse":
+        problems += _unknown(named, frozenset(book.fields))
+    return problems
+
+
 def _unquoted(raw: dict[str, Any], quote: str) -> dict[str, Any]:
     """Names and texts without the codebook's quotes, which a reader that expects others leaves around them."""
 

@@ -13,7 +13,7 @@ from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Outcome, SetAside
 from rpa_flows.codebook.load import load_codebook
-from rpa_flows.codebook.validate import Validator, compile_validator
+from rpa_flows.codebook.validate import Validator, column_problems, compile_validator
 from rpa_flows.rpa1.hub import Response, SurveyHub
 from rpa_flows.rpa1.settings import Rpa1Settings
 
@@ -83,6 +83,11 @@ def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
     return ", ".join(sorted(names))
 
 
+def check_columns(columns: Sequence[str], settings: Rpa1Settings) -> list[str]:
+    """Refuse a file whose columns cannot fit the codebook, instead of setting aside each of its lines."""
+    return column_problems(load_codebook(settings.codebook), columns)
+
+
 FLOW = Flow(
     name="rpa1",
     handle=ingest,
@@ -90,5 +95,7 @@ FLOW = Flow(
     next_flow="rpa2",
     open=open_ingest,
     settings=Rpa1Settings,
+    check_columns=check_columns,
     databases=("survey_hub",),
+    migrations=(("survey_hub", "rpa_flows.migrations"),),
 )
