@@ -112,7 +112,7 @@ def wait_for_workers(dsn: str, processes: list[WorkerProcess]) -> None:
             watching, claiming = one(
                 connection,
                 "SELECT count(*) FILTER (WHERE application_name LIKE 'rpa %% watcher'),"
-                " count(*) FILTER (WHERE application_name ~ '^rpa [^ ]+ [^ ]+:[0-9]+:') FROM pg_stat_activity"
+                " count(*) FILTER (WHERE application_name ~ '^rpa [^ ]+ [^ ]+:') FROM pg_stat_activity"
                 " WHERE datname = current_database() AND state = 'idle'",
             )
             return bool(watching >= len(processes) and claiming >= len(processes))

@@ -39,25 +39,28 @@ def engine(
     environ: Mapping[str, str] | None = None,
 ) -> Race:
     """Workers of `flow` on a copy of `template`, where the flow is paused: the start signal is its release."""
-    with bench.database(template) as dsn, bench.workers(spec or flow, dsn, workers, environ) as processes:
-        with connect(dsn, application_name="benchmark") as connection:
+    with (
+        bench.database(template) as dsn,
+        bench.workers(spec or flow, dsn, workers, environ) as processes,
+        connect(dsn, application_name="benchmark") as connection,
+    ):
 
-            def release() -> None:
-                with connection.transaction():
-                    connection.execute("UPDATE rpa.flow SET paused = false WHERE name = %s", (flow,))
-                    connection.execute("SELECT pg_notify('rpa.' || %s, '')", (flow,))
+        def release() -> None:
+            with connection.transaction():
+                connection.execute("UPDATE rpa.flow SET paused = false WHERE name = %s", (flow,))
+                connection.execute("SELECT pg_notify('rpa.' || %s, '')", (flow,))
 
-            (flow_id,) = one(connection, "SELECT id FROM rpa.flow WHERE name = %s", (flow,))
-            unfinished = f"SELECT EXISTS (SELECT FROM rpa.chunk WHERE flow = {flow_id})"
-            race = _run(connection, release, processes, records, unfinished)
-            (results,) = one(connection, "SELECT count(*) FROM rpa.result")
+        (flow_id,) = one(connection, "SELECT id FROM rpa.flow WHERE name = %s", (flow,))
+        unfinished = f"SELECT EXISTS (SELECT FROM rpa.chunk WHERE flow = {flow_id})"
+        race = _run(connection, release, processes, records, unfinished)
+        (results,) = one(connection, "SELECT count(*) FROM rpa.result")
     return _checked(race, results, records)
 
 
 def by_hand(bench: Bench, template: str, records: int, workers: int) -> Race:
-    """The baseline's workers on a copy of `template`; an advisory lock is their starting gate."""
+    """The baseline's workers on a copy of `template`, let in by one advisory lock and out by another."""
     with bench.database(template) as dsn, connect(dsn, application_name="benchmark") as connection:
-        connection.execute("SELECT pg_advisory_lock(1)")
+        connection.execute("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
         with _baseline_workers(bench, dsn, workers) as processes:
 
             def waiting() -> bool:
@@ -72,6 +75,7 @@ def by_hand(bench: Bench, template: str, records: int, workers: int) -> Race:
                 records,
                 "SELECT EXISTS (SELECT FROM baseline.chunk)",
             )
+            connection.execute("SELECT pg_advisory_unlock(2)")
         (results,) = one(connection, "SELECT count(*) FROM baseline.result")
     return _checked(race, results, records)
 

@@ -33,9 +33,10 @@ def main(dsn: str) -> None:
     """Work."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.adapters.register_loader("json", ByteaBinaryLoader)
-        connection.execute("SELECT pg_advisory_lock_shared(1)")
+        connection.execute("SELECT pg_advisory_lock_shared(1)")  # the starting gate
         while chunk(connection):
             pass
+        connection.execute("SELECT pg_advisory_lock_shared(2)")  # the session lives until its cost was read
 
 
 def chunk(connection: psycopg.Connection[Any]) -> bool:

@@ -129,7 +129,9 @@ def _check_places(rows: Sequence[tuple[int, ...]], committed: set[int], drained:
     _must(not (committed - found), f"records {sorted(committed - found)} were committed and are gone")
     _must(not (found - committed), f"records {sorted(found - committed)} exist and were never committed")
     for record_id, serial, unfinished, results, dead, effects in rows:
-        where = f"record {record_id} (serial {serial}) is in {unfinished} chunks, {results} results, {dead} dead letters"
+        where = (
+            f"record {record_id} (serial {serial}) is in {unfinished} chunks, {results} results, {dead} dead letters"
+        )
         _must(unfinished + results + dead == 1, where)
         _must(effects == results, f"{where} and took effect {effects} times")
         _must(not (drained and unfinished), f"{where} although everything was worked off")

@@ -35,7 +35,7 @@ _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
 _MAX_CLAIMS = 2
 _LATER_S = 3600.0
-_LIVE, _STALE = st.sampled_from([0, 2, 4]), st.sampled_from([1, 3, 5, 7])
+_LIVE = st.sampled_from([0, 2, 4])
 _ANY = st.integers(0, 7)
 # What becomes of a chunk's records, in turn: done, retry soon, retry later, set aside, unstorable.
 _PATTERN = st.sampled_from(["d", "dr", "dx", "wd", "db", "dxrd", "ddddb", "rx", "bwd"])
@@ -68,9 +68,7 @@ class Engine:
         """Open while the machine runs."""
         yield
 
-    def enqueue(
-        self, connection: psycopg.Connection[Any], records: Iterable[NewRecord], chunk_size: int
-    ) -> Enqueued:
+    def enqueue(self, connection: psycopg.Connection[Any], records: Iterable[NewRecord], chunk_size: int) -> Enqueued:
         """Records in, on the caller's transaction."""
         return enqueue(connection, FLOW, records, chunk_size=chunk_size)
 
@@ -85,6 +83,7 @@ class Holding:
     worker: int
     claim: Claim
     rows: list[list[StoredRecord]]
+    spent: bool = False
 
 
 @dataclass
@@ -132,7 +131,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self._claim(0, records, 2, 0)
 
     @precondition(lambda self: self.serial < 5 + 5 * len(self.ended))
-    @rule(n=st.sampled_from([1, 2, 3, 5, 35]), keyed=st.booleans(), again=st.integers(0, 3), size=st.sampled_from([2, 40]))
+    @rule(
+        n=st.sampled_from([1, 2, 3, 5, 35]), keyed=st.booleans(), again=st.integers(0, 3), size=st.sampled_from([2, 40])
+    )
     def enqueue(self, n: int, keyed: bool, again: int, size: int) -> None:
         """New records, some of them under keys that are known already, in a transaction that commits at once."""
         self._enqueue(n, keyed, again, size)
@@ -242,6 +243,10 @@ class LedgerMachine(RuleBasedStateMachine):
         chosen = stale if which % 2 else [h for h in self.holdings if h not in stale]
         return (chosen or self.holdings)[-1 - which // 2 % len(chosen or self.holdings)]
 
+    def _zombies(self) -> list[Holding]:
+        """Claims that have lost something and have not tried to complete since."""
+        return [h for h in self.holdings if not h.spent and len(self._owned(h.claim)) < len(h.claim.chunks)]
+
     def _owned(self, claim: Claim) -> set[int]:
         return {chunk.id for chunk in claim.chunks if self.holder.get(chunk.id) == claim.lease_id}
 
@@ -291,26 +296,28 @@ class LedgerMachine(RuleBasedStateMachine):
     # ---- ends ----
 
     @precondition(lambda self: self.holder)
-    @rule(which=_LIVE, pattern=_PATTERN, share=_SHARE, parts=st.integers(1, 3), blame=st.booleans())
-    def complete(self, which: int, pattern: str, share: int, parts: int, blame: bool) -> None:
-        """End a claim's chunks, in whole or in part; cut or blame a suspect."""
-        holding = self._holding(which)
-        self._complete(holding, self._ends(holding, pattern, share, parts, blame), None)
-
-    @precondition(lambda self: self.holder)
     @rule(
-        which=_LIVE, pattern=_PATTERN, share=_SHARE, killed=st.sampled_from([Point.RESULTS_WRITTEN, Point.COMMITTED])
+        which=_LIVE,
+        pattern=_PATTERN,
+        share=_SHARE,
+        parts=st.integers(1, 3),
+        blame=st.booleans(),
+        killed=st.sampled_from([None, Point.RESULTS_WRITTEN, None, Point.COMMITTED]),
     )
-    def die_completing(self, which: int, pattern: str, share: int, killed: Point) -> None:
-        """Killed after the results were written, or without hearing of the COMMIT, which is then asked after."""
-        holding = self._holding(which)
-        self._complete(holding, self._ends(holding, pattern, share, 1, False), killed)
+    def complete(self, which: int, pattern: str, share: int, parts: int, blame: bool, killed: Point | None) -> None:
+        """End a claim's chunks, in whole or in part; cut or blame a suspect.
 
-    @precondition(lambda self: self.owner)
-    @rule(which=_STALE, pattern=_PATTERN, share=_SHARE)
+        Or be killed after the results were written, or without hearing of the COMMIT, which is then asked after.
+        """
+        holding = self._holding(which)
+        self._complete(holding, self._ends(holding, pattern, share, parts, blame), killed)
+
+    @precondition(lambda self: self._zombies())
+    @rule(which=_ANY, pattern=_PATTERN, share=_SHARE)
     def complete_late(self, which: int, pattern: str, share: int) -> None:
         """A zombie wakes and completes what it took long ago."""
-        holding = self._holding(which)
+        zombies = self._zombies()
+        holding = zombies[-1 - which % len(zombies)]
         self._complete(holding, self._ends(holding, pattern, share, 1, False), None)
 
     @precondition(lambda self: self.holder)
@@ -356,6 +363,7 @@ class LedgerMachine(RuleBasedStateMachine):
         wanted = self._owned(claim) & {end.chunk.id for end in ends}
         trap = self.traps[holding.worker]
         trap.armed = killed
+        holding.spent = True
         try:
             kept = ledger.complete(claim, ends, _effects)
         except KilledError:
@@ -372,9 +380,7 @@ class LedgerMachine(RuleBasedStateMachine):
             answer = self.ledgers[holding.worker].settle(claim)
             checks.expect("settled as done, held", answer, (done, self._owned(claim)))
 
-    def _ends(
-        self, holding: Holding, pattern: str, share: int, parts: int, blame: bool
-    ) -> list[ChunkOutcome]:
+    def _ends(self, holding: Holding, pattern: str, share: int, parts: int, blame: bool) -> list[ChunkOutcome]:
         return [
             (blame and suspects.verdict(chunk, rows, _MAX_CLAIMS))
             or _end(chunk, rows, holding.claim.lease_id, pattern, share, parts)
@@ -388,7 +394,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def promote(self, due: bool, records: int, asked: bool) -> None:
         """Retries become due, and ready; or somebody asks for them to be."""
         if due:
-            self.admin.execute("UPDATE rpa.chunk SET not_before = clock_timestamp() - '1 s'::interval WHERE state = 'w'")
+            self.admin.execute(
+                "UPDATE rpa.chunk SET not_before = clock_timestamp() - '1 s'::interval WHERE state = 'w'"
+            )
         waiting = "SELECT coalesce(sum(n), 0) FROM rpa.chunk WHERE state = 'w' AND not_before < now()"
         if asked:
             lookup.requeue(self.admin, FLOW)
@@ -403,8 +411,10 @@ class LedgerMachine(RuleBasedStateMachine):
         """Dead letters are queued again, all of them or one."""
         dead = [row.record_id for row in lookup.dead_letters(self.admin, FLOW) if row.kind != "unreadable"]
         ids = dead[:1] if some else None
-        wanted = len(dead[:1]) if some else checks.count(
-            self.admin, "SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable'"
+        wanted = (
+            len(dead[:1])
+            if some
+            else checks.count(self.admin, "SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable'")
         )
         put_back = lookup.put_back(self.admin, FLOW, ids=ids)
         checks.expect("put back", put_back, wanted)
@@ -475,9 +485,7 @@ def _effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> 
     connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
 
 
-def _end(
-    chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int
-) -> ChunkOutcome:
+def _end(chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int) -> ChunkOutcome:
     """The first `share` quarters of the records by `pattern`: done, retry soon, retry later, set aside, unstorable."""
     end = ChunkOutcome(chunk=chunk)
     begun = len(rows) * share // 4

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -307,3 +308,32 @@ def test_a_cut_does_not_uncover_half_a_secret() -> None:
         assert "horse" not in hidden
         assert "correct" not in hidden
         assert "battery" not in redactor.text(text[::-1] + "correct-horse-battery")
+
+
+@pytest.mark.requirement("R5.3")
+def test_the_limit_holds_for_every_length_around_it(captured: Captured) -> None:
+    """Just below the limit a line is whole, just above it is shortened; none is longer."""
+    for length in range(7600, 8300, 7):
+        logging.getLogger("rpa").info("x" * length)
+    assert captured.logs.flush()
+    lines = captured.stream.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 8192
+    assert 0 < len([line for line in lines if "log.truncated" in line]) < len(lines)
+
+
+@pytest.mark.requirement("R5.3", "R7.2")
+def test_secrets_are_found_in_every_spelling() -> None:
+    """As written, percent-encoded in a path or a form, in JSON, in repr."""
+    secret = "pass phrase/1 é\"'\\"
+    redactor = Redactor([secret])
+    for spelling in (
+        secret,
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+        json.dumps(secret),
+        json.dumps(secret, ensure_ascii=False),
+        repr(secret),
+        repr(secret.encode()),
+    ):
+        assert "phrase" not in redactor.text(f"before {spelling} after"), spelling

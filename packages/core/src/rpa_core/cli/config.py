@@ -85,3 +85,14 @@ def example(flow: str | None) -> None:
     from rpa_core.config.documents import env_example
 
     click.echo(env_example(Catalogue(about(flow, os.environ).settings)), nl=False)
+
+
+@command.command("page")
+def page() -> None:
+    """Print a Markdown page of every variable, with those of the installed flows."""
+    from rpa_core.config.catalogue import Catalogue
+    from rpa_core.config.documents import markdown
+    from rpa_core.runtime.flows import installed, load
+
+    flows = {name: Catalogue(load(name).settings) for name in sorted(installed())}
+    click.echo(markdown(Catalogue(), flows), nl=False)

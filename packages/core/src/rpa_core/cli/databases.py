@@ -23,6 +23,7 @@ def rpa_db(database: str | None) -> str:
     if database:
         return database
     from rpa_core.config.manager import ContainerConfigManager
+    from rpa_core.runtime.flows import settings_of_others
 
-    manager = ContainerConfigManager(os.environ, needs_flow=False)
+    manager = ContainerConfigManager(os.environ, needs_flow=False, others=settings_of_others)
     return manager.load_container_config().database_connections["rpa_db"].dsn()

@@ -73,6 +73,7 @@ def _dsns(database: str | None) -> dict[str, str]:
     if database:
         return {"rpa_db": database}
     from rpa_core.config.manager import ContainerConfigManager
+    from rpa_core.runtime.flows import settings_of_others
 
-    config = ContainerConfigManager(os.environ, needs_flow=False).load_container_config()
+    config = ContainerConfigManager(os.environ, needs_flow=False, others=settings_of_others).load_container_config()
     return {name: one.dsn() for name, one in config.database_connections.items()}

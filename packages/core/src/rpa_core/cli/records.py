@@ -132,7 +132,12 @@ def _column_check(flow: str) -> Any:
     if check is None:
         return None
     manager = ContainerConfigManager(
-        os.environ, flow_settings=found.settings, flow_name=flow, databases=(), needs_flow=False
+        os.environ,
+        flow_settings=found.settings,
+        flow_name=flow,
+        databases=(),
+        needs_flow=False,
+        others=flows.settings_of_others,
     )
     settings = manager.load_flow_settings()
     return lambda columns: check(columns, settings)

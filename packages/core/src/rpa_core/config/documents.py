@@ -14,6 +14,18 @@ from rpa_core.config.fields import Variable, leaf_types
 from rpa_core.config.sources import SECRETS_DIR, STRICT
 from rpa_core.config.units import parse_bytes, parse_seconds
 
+_PAGE_HEAD = f"""\
+# Configuration
+
+Written by `rpa config page`; do not edit.
+
+A worker is configured by environment variables. Each may instead come from a file that `NAME_FILE` names, or from a mounted
+secret, `/run/secrets/<name in lower case>`, with or without `container_` in front ({SECRETS_DIR} lists other directories).
+The environment wins over files, files over mounted secrets, those over defaults; `NAME` and `NAME_FILE` together are an error.
+Times are seconds or `10s`, `5m`; sizes are bytes or `64MiB`. Limits come from the cgroup where no variable says otherwise.
+An unknown `CONTAINER_` variable is an error with the nearest name, unless {STRICT}=false. `rpa config check` names every
+mistake at once, `rpa config show` says where each value comes from."""
+
 _HEAD = f"""\
 # Every variable that is known, with its default. A line that starts with '#' is not set.
 #
@@ -42,6 +54,20 @@ def env_example(catalogue: Catalogue) -> str:
     return "\n".join(parts)
 
 
+def markdown(catalogue: Catalogue, flows: Mapping[str, Catalogue]) -> str:
+    """A page with every variable in tables, the ones of each flow of `flows` at the end."""
+    parts = [_PAGE_HEAD]
+    parts += _table("The container", (v for v in catalogue.flat.values() if len(v.path) == 1))
+    parts += _table("A database, by name", catalogue.database.values(), f"{DATABASE}<NAME>_")
+    parts += _table("A service to wait for, by name", catalogue.service.values(), f"{SERVICE}<NAME>_")
+    for section in dict.fromkeys(v.path[0] for v in catalogue.flat.values() if len(v.path) > 1):
+        title = section.removesuffix("_config").replace("_", " ").capitalize()
+        parts += _table(title, (v for v in catalogue.flat.values() if len(v.path) > 1 and v.path[0] == section))
+    for name, one in flows.items():
+        parts += _table(f"Flow {name}", one.flow.values())
+    return "\n".join(parts) + "\n"
+
+
 def json_schema(catalogue: Catalogue) -> dict[str, Any]:
     """A JSON schema (2020-12) of the variables as they stand in a Compose file or a ConfigMap."""
     flat = {**catalogue.flat, **catalogue.flow}
@@ -63,6 +89,19 @@ def json_schema(catalogue: Catalogue) -> dict[str, Any]:
         },
         "patternProperties": {**patterns, "^CONTAINER_.*_FILE$": {**text, "description": "File with the value"}},
     }
+
+
+def _table(title: str, variables: Iterable[Variable], prefix: str = "") -> list[str]:
+    rows = [
+        f"| `{prefix}{v.name}` | {'required' if v.required else _code(_default(v))} | "
+        f"{v.description.replace('|', chr(92) + '|')} | {wanted(v).replace('|', chr(92) + '|')} |"
+        for v in variables
+    ]
+    return [f"\n## {title}\n", "| variable | default | meaning | form |", "|---|---|---|---|", *rows] if rows else []
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _block(title: str, variables: Iterable[Variable], prefix: str = "", required: bool = True) -> list[str]:

@@ -39,7 +39,8 @@ class ContainerConfigManager:
     """Maps `CONTAINER_*` to the sections of `ContainerConfig`.
 
     `flow_settings` is a flow's own settings model; its variables become known names. `flow_name` given here wins
-    over `CONTAINER_FLOW_NAME`. `databases` are the ones that must be configured. With `needs_flow=False` (tools
+    over `CONTAINER_FLOW_NAME`. `others` is asked for the models of other flows only when a name is unknown: one
+    environment may serve several flows. `databases` are the ones that must be configured. With `needs_flow=False` (tools
     that run no flow) the flow's name may be absent and becomes `none`.
     """
 
@@ -54,6 +55,7 @@ class ContainerConfigManager:
         limits: Callable[[], ResourceLimits] = read_limits,
         wait: Callable[[ContainerConfig, float], bool] | None = None,
         monitor: Callable[[ContainerConfig], HealthMonitor] | None = None,
+        others: Callable[[], Iterable[type[BaseSettings]]] = tuple,
     ) -> None:
         self._environ = dict(environ)
         self._flow_settings = flow_settings
@@ -63,6 +65,7 @@ class ContainerConfigManager:
         self._limits = limits
         self._wait = wait
         self._monitor = monitor
+        self._others = others
         self._catalogue = Catalogue(flow_settings)
         self._loaded: ContainerConfig | None = None
         self._settings: BaseModel | None = None
@@ -247,8 +250,11 @@ class ContainerConfigManager:
             return []
         given = [name for name in sources.environ if name not in links and name not in FOREIGN]
         given += [name for name in sources.mounted_names if name.startswith("CONTAINER_")]
+        unknown = {name for name in given if not self._catalogue.knows(name)}
+        if unknown:
+            unknown = {name for name in unknown if not any(Catalogue(other).knows(name) for other in self._others())}
         problems = []
-        for name in sorted({name for name in given if not self._catalogue.knows(name)}):
+        for name in sorted(unknown):
             meant = self._catalogue.suggestions(name, databases)
             hint = f"Did you mean {meant}?" if meant else "`rpa config example` lists the known ones"
             text = f"unknown variable. {hint} (CONTAINER_CONFIG_STRICT=false allows it)"

@@ -54,8 +54,13 @@ class HealthMonitor:
         self._draining = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closers: list[Callable[[], object]] = []
 
     # --- what the runtime tells
+
+    def at_stop(self, close: Callable[[], object]) -> None:
+        """Call `close` when the monitor is stopped; for what its checks opened."""
+        self._closers.append(close)
 
     def register(self, check: Check) -> None:
         """Watch `check`. Raises UsageError for a dependency with scope `live`."""
@@ -77,6 +82,8 @@ class HealthMonitor:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout_s)
+        while self._closers:
+            self._closers.pop()()
 
     def heartbeat(self, by: str = "main loop") -> None:
         """Vouch that the main loop is alive; called by it, or by the lease keeper while a handler is busy."""

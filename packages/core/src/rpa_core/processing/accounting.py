@@ -69,22 +69,27 @@ class Accounting:
                 case SetAside(reasons):
                     end.dead.append(_letter(record, "rejected", reasons or ("no reason given",)))
         self._budget.record_attempts(len(results))
-        end.moved += [self._retry(ids, tries, after_s) for (tries, after_s), ids in again.items()]
+        for (tries, after_s), ids in again.items():
+            end.moved += self._retries(ids, tries, after_s or 0.0)
         end.moved += remainder(chunk, records, len(outcomes), remainder_parts)
         return end
 
-    def _retry(self, ids: list[int], tries: int, after_s: float | None) -> NewChunk:
-        delay_s = self._policy.delay_s(tries, self._rand)
-        if not self._budget.try_retry(len(ids)):
-            delay_s = self._policy.cap_s * self._rand.uniform(0.5, 1.0)
-        return NewChunk(
-            lo=min(ids),
-            hi=max(ids),
-            n=len(ids),
-            ids=ids,
-            tries=[tries] * len(ids),
-            delay_s=max(delay_s, after_s or 0.0, 0.001),
-        )
+    def _retries(self, ids: list[int], tries: int, after_s: float) -> list[NewChunk]:
+        within = self._budget.take(len(ids))
+        soon_s = self._policy.delay_s(tries, self._rand)
+        late_s = self._policy.cap_s * self._rand.uniform(0.5, 1.0)
+        return [
+            NewChunk(
+                lo=min(group),
+                hi=max(group),
+                n=len(group),
+                ids=group,
+                tries=[tries] * len(group),
+                delay_s=max(delay_s, after_s, 0.001),
+            )
+            for group, delay_s in ((ids[:within], soon_s), (ids[within:], late_s))
+            if group
+        ]
 
 
 def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -> list[NewChunk]:

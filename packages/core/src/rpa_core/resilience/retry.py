@@ -82,6 +82,14 @@ class RetryBudget:
             self._tokens = max(0.0, self._tokens - count)
             return True
 
+    def take(self, count: int) -> int:
+        """Take up to `count` retries out of the budget; returns how many it held."""
+        with self._lock:
+            self._refill()
+            taken = min(count, int(self._tokens + 1e-9))
+            self._tokens = max(0.0, self._tokens - taken)
+            return taken
+
     def _refill(self) -> None:
         now = self.clock.monotonic()
         self._tokens = min(self.capacity, self._tokens + (now - self._seen_s) * self.min_per_s)

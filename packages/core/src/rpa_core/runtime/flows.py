@@ -5,9 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from rpa_core.errors import UsageError
 from rpa_core.processing.flow import Flow
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
 
 GROUP = "rpa.flows"
 
@@ -34,3 +38,8 @@ def load(spec: str) -> Flow:
     if not isinstance(found, Flow):
         raise UsageError(f"{place} is a {type(found).__name__}, not a rpa_core.Flow")
     return found
+
+
+def settings_of_others() -> list[type[BaseSettings]]:
+    """The settings models of all installed flows: their variables are no mistakes in a shared environment."""
+    return [model for name in installed() if (model := load(name).settings) is not None]

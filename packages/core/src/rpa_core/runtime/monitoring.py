@@ -31,8 +31,10 @@ def build_monitor(
     health = config.health_check_config
     monitor = HealthMonitor(heartbeat_max_age_s=health.heartbeat_max_age_s, ttl_s=health.interval_s, metrics=metrics)
     for name, database in config.database_connections.items():
-        pool = (
-            pool_of(name) if pool_of else open_pool(database.dsn(), max_size=1, application_name=f"rpa health {name}")
-        )
+        if pool_of is not None:
+            pool = pool_of(name)
+        else:
+            pool = open_pool(database.dsn(), max_size=1, application_name=f"rpa health {name}")
+            monitor.at_stop(pool.close)
         monitor.register(database_check(name, pool, query=database.health_check_query, timeout_s=health.timeout_s))
     return monitor

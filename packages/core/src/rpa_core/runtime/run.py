@@ -57,7 +57,11 @@ def run_flow(
     """
     flow = flows.load(flow_spec)
     manager = ContainerConfigManager(
-        environ, flow_settings=flow.settings, flow_name=flow.name, databases=("rpa_db", *flow.databases)
+        environ,
+        flow_settings=flow.settings,
+        flow_name=flow.name,
+        databases=("rpa_db", *flow.databases),
+        others=flows.settings_of_others,
     )
     config = manager.load_container_config()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -65,7 +69,7 @@ def run_flow(
     logging_ = configure(
         monitoring.log_format,
         monitoring.log_level,
-        secrets=config.secret_values(),
+        secrets=manager.secret_values(),
         service=Service(name=flow.name, version=VERSION, environment=config.environment, node=socket.gethostname()),
         queue_records=monitoring.log_queue_records,
     )

@@ -10,7 +10,11 @@ NULL = "\\N"
 
 def text(value: str | None) -> str:
     """A text column."""
-    return NULL if value is None else value.translate(_TABLE)
+    if value is None:
+        return NULL
+    if value.isprintable() and "\\" not in value:  # nearly always, and four times as quick as the table
+        return value
+    return value.translate(_TABLE)
 
 
 def json_lines(lines: Iterable[bytes]) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
+import orjson
 import psycopg
 from psycopg import errors
 
@@ -133,7 +134,9 @@ def _new_only(cursor: psycopg.Cursor[Any], flow_id: int, block: Sequence[NewReco
     known = {
         row[0]
         for row in cursor.execute(
-            "SELECT key FROM rpa.record WHERE flow = %s AND key = ANY(%s::text[])", (flow_id, keys)
+            "SELECT key FROM rpa.record"
+            " WHERE flow = %s AND key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))",
+            (flow_id, orjson.dumps(keys).decode()),  # half the time of a text[] parameter
         )
     }
     return list(_first_of_each_key(block, known))
@@ -201,8 +204,6 @@ def set_aside(connection: psycopg.Connection[Any], flow: str, rejected: Iterable
 
 
 def _json_list(reasons: Sequence[str]) -> str:
-    import orjson
-
     return orjson.dumps(list(reasons)).decode()
 
 

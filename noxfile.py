@@ -1,0 +1,143 @@
+"""What is checked: one session a suite. `nox` runs the default ones, `nox --list` shows all.
+
+Packages are tested as they are shipped: from wheels built once per run (session `build`), on requirements locked with
+hashes, never from the source tree. Arguments after `--` go to pytest, the demo or the benchmark. Reports: reports/.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.11"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = list(dict.fromkeys([HERE, *nox.project.python_versions(PYPROJECT)]))
+CI = bool(os.environ.get("CI"))
+MEMBERS = {"core": ["core[http]"], "flows": ["core[http]", "flows"], "testkit": ["core", "testkit"]}
+EVERYTHING = ["core[http]", "flows", "testkit"]
+SOURCES = ["packages", "demo", "benchmarks", "ci", "tests", "noxfile.py", "tasks.py"]
+
+nox.options.default_venv_backend = "uv|virtualenv"  # uv if it is there; plain pip is enough
+nox.options.reuse_venv = "yes"  # locked requirements: what is installed already is what is wanted
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False  # every supported Python that is present
+nox.options.sessions = ["lint", "typecheck", "unit" if CI else f"unit-{HERE}", "integration"]
+
+
+def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None) -> Path:
+    """Install a lock and our own wheels, print the versions, return the session's reports folder."""
+    hashed = [] if session.venv_backend == "uv" else ["--no-deps"]
+    session.install("--quiet", "--require-hashes", *hashed, "-r", f"requirements/{lock}.txt")
+    if wheels:
+        # An extra has no say here: what it needs is in the lock. Reinstalled, because the version stays the same.
+        files = [str(next(Path("dist").glob(f"rpa_{wheel.partition('[')[0]}-*.whl"))) for wheel in wheels]
+        session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *files)
+    session.run("python", "--version")
+    session.run(*LIST[session.venv_backend == "uv"], silent=False)
+    reports = Path("reports") / session.name.replace("(", "-").replace(")", "")
+    reports.mkdir(parents=True, exist_ok=True)
+    return reports
+
+
+LIST = {True: ("uv", "pip", "list", "--quiet"), False: ("python", "-m", "pip", "list", "--disable-pip-version-check")}
+
+
+def pytest(session: nox.Session, reports: Path, *arguments: str, runner: tuple[str, ...] = ()) -> None:
+    """Run pytest; where everything is meant to be there (CI), a skipped test fails the session."""
+    junit = str(reports / "junit.xml")
+    session.run(*(runner or ("python",)), "-m", "pytest", f"--junitxml={junit}", *arguments, *session.posargs)
+    if CI:
+        session.run("python", "-m", "ci.skipped", junit)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the wheels into dist/; the sessions that need them ask for it."""
+    prepare(session, "build")
+    session.run("python", "-m", "ci.wheels", "build")
+
+
+@nox.session(requires=["build"], default=False)
+def smoke(session: nox.Session) -> None:
+    """Every unit test, in one environment: the answer in seconds while you work."""
+    reports = prepare(session, "test", wheels=EVERYTHING)
+    pytest(session, reports, "-q", "-x", *(f"packages/{member}/tests/unit" for member in MEMBERS))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, locks in step, the architecture, and the tests of the workspace's own tools."""
+    reports = prepare(session, "lint")
+    session.run("ruff", "check", *SOURCES)
+    session.run("ruff", "format", "--check", *SOURCES)
+    session.run("python", "-m", "ci.locks", "check")
+    pytest(session, reports, "-q", "tests")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Mypy, strict, on everything that is Python."""
+    prepare(session, "typing")
+    session.run("mypy", *(session.posargs or SOURCES))
+
+
+@nox.session(python=PYTHONS, requires=["build"])
+@nox.parametrize("package", list(MEMBERS), ids=list(MEMBERS))
+def unit(session: nox.Session, package: str) -> None:
+    """Unit tests of each package, installed alone with what it depends on."""
+    reports = prepare(session, package, wheels=MEMBERS[package])
+    pytest(session, reports, "-q", f"packages/{package}/tests/unit")
+
+
+@nox.session(requires=["build"])
+def integration(session: nox.Session) -> None:
+    """Integration tests on the embedded PostgreSQL (or on `-- --postgres-dsn URL`)."""
+    reports = prepare(session, "test", wheels=EVERYTHING)
+    pytest(session, reports, *(f"packages/{member}/tests/integration" for member in MEMBERS))
+
+
+@nox.session(requires=["build"], default=False)
+def coverage(session: nox.Session) -> None:
+    """All tests of the packages under coverage, worker processes included."""
+    reports = prepare(session, "test", wheels=EVERYTHING)
+    session.run("coverage", "erase")
+    runner = ("coverage", "run")
+    pytest(session, reports, "-q", *(f"packages/{member}/tests" for member in MEMBERS), runner=runner)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "html", "--quiet", "--directory", str(reports / "html"))
+    session.run("coverage", "report")
+
+
+@nox.session(requires=["build"], default=False)
+def demo(session: nox.Session) -> None:
+    """The survey flows on an embedded PostgreSQL, with workers killed; `-- --help` shows what can be asked."""
+    prepare(session, "test", wheels=EVERYTHING)
+    session.run("python", "-m", "demo", *session.posargs)
+
+
+@nox.session(requires=["build"], default=False)
+def benchmark(session: nox.Session) -> None:
+    """The bars, measured beside hand-written code; `-- --quick` proves that it runs."""
+    prepare(session, "test", wheels=EVERYTHING)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python=False, default=False)
+def traceability(session: nox.Session) -> None:
+    """Each requirement with its tests; one without is an error."""
+    session.run(sys.executable, "-m", "ci.traceability")
+
+
+@nox.session(requires=["build"], default=False)
+def wheel(session: nox.Session) -> None:
+    """The wheels hold what they should, and core works alone, without extras."""
+    prepare(session, "base", wheels=["core"])
+    session.run("python", "-m", "ci.wheels", "check")
+    session.run("rpa", "--help")
+    # -I: from the installed wheel, not from this folder. Every public name is there without any extra.
+    session.run("python", "-I", "-W", "error", "-c", "import rpa_core; [getattr(rpa_core, n) for n in rpa_core.__all__]")

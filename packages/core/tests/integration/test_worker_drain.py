@@ -1,0 +1,90 @@
+"""SIGTERM and SIGINT: finish what is in hand, commit it, give the rest back, end in time."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from rpa_testkit.waits import until
+
+from .engine import Engine
+
+_CHUNKS = "SELECT state::text, attempts, lease_id, owner, sum(n) FROM rpa.chunk GROUP BY 1, 2, 3, 4"
+
+
+@pytest.mark.requirement("R5.5", "R5.1")
+@pytest.mark.parametrize(
+    ("flow", "chunk_size", "signal"), [("ACT", 1000, "terminate"), ("ACT", 1000, "interrupt"), ("ASYNC", 1000, "terminate"), ("BATCH", 20, "terminate")]
+)
+def test_a_drain_commits_what_is_finished_and_gives_back_the_rest(
+    engine: Engine, flow: str, chunk_size: int, signal: str
+) -> None:
+    """1,000 slow records, stopped in the middle: not ready at once, live to the end, exit 0, nothing counted."""
+    per_batch = 1 if flow == "BATCH" else 200  # ms; a batch is begun and finished as a whole
+    engine.enqueue(
+        ({"n": number, "ms": 1500 if number == 5 else per_batch} for number in range(1000)), chunk_size=chunk_size
+    )
+    worker = engine.start(flow, shutdown_timeout=10)
+    until(lambda: sum(engine.seen().values()) >= 6, 20, "the slow record", worker.process.log_text)
+    assert worker.get("/health/ready").status == 200
+    getattr(worker.process, signal)()
+    told = time.monotonic()
+    until(lambda: worker.get("/health/ready").status == 503, 1, "readiness to fail")
+    assert worker.get("/health/live").status == 200
+    assert worker.process.wait(10) == 0
+    assert time.monotonic() - told < 5
+    places = engine.places()
+    assert places["done"] == len(engine.seen()) == sum(engine.seen().values()) < 100
+    assert places["unfinished"] == 1000 - places["done"]
+    assert engine.ask(_CHUNKS) == [("r", 0, None, None, places["unfinished"])]
+
+
+@pytest.mark.requirement("R5.5")
+def test_a_handler_that_never_returns_does_not_hold_up_the_end(engine: Engine) -> None:
+    """After the shutdown timeout: leases given back uncounted, exit code 75, a line in the log."""
+    engine.enqueue([{"n": 0, "do": "hang"}, {"n": 1}])
+    worker = engine.run_command(shutdown_timeout=1, lease_ttl=60)
+    until(lambda: engine.seen(), 20, "the handler to hang", worker.process.log_text)
+    worker.process.terminate()
+    assert worker.process.wait(10) == 75
+    assert "drain took longer than 1.0 s: giving 2 records back" in worker.process.log_text()
+    assert engine.ask(_CHUNKS) == [("r", 0, None, None, 2)]
+
+
+@pytest.mark.requirement("R5.5")
+def test_a_second_signal_ends_the_process_at_once(engine: Engine) -> None:
+    """128 + 15: the shell's way to say that SIGTERM ended it."""
+    engine.enqueue([{"n": 0, "do": "hang"}])
+    worker = engine.start(shutdown_timeout=20)
+    until(lambda: engine.seen(), 20, "the handler to hang", worker.process.log_text)
+    worker.process.terminate()
+    worker.process.wait_for_log("draining", 10)
+    worker.process.terminate()
+    assert worker.process.wait(3) == 143
+
+
+@pytest.mark.requirement("R5.5", "R3.1")
+def test_drains_at_random_moments_lose_and_repeat_nothing(engine: Engine) -> None:
+    """Ten times under full load, beside a worker that stays: exit 0 each time, and every record handled once."""
+    rand = random.Random(20)
+    n = 9_000
+    engine.make_effect_table()
+    engine.enqueue(({"n": number, "ms": 1} for number in range(n)), chunk_size=300)
+    engine.start("EFFECTS", claim_records=600)
+    for round_ in range(10):
+        worker = engine.start("EFFECTS", claim_records=600)
+        enough = sum(engine.seen().values()) + rand.randrange(1, 900)
+        until(lambda: sum(engine.seen().values()) >= enough, 20, "more work", engine.describe)  # noqa: B023 - called here
+        if round_ % 2:
+            worker.wait_started()
+        else:
+            worker.process.wait_for_log("listening on", 20)  # it hears signals from before then on
+        worker.process.terminate()
+        assert worker.process.wait(10) == 0, worker.process.log_text()
+    assert engine.settle(60) == {"done": n}
+    assert set(engine.effects().values()) == {1}
+    assert len(engine.effects()) == n
+    assert set(engine.seen().values()) == {1}
+    assert engine.ask("SELECT max(attempts) FROM rpa.chunk_done") == [(1,)]
