@@ -31,20 +31,17 @@ nox.options.sessions = ["lint", "typecheck", "unit" if CI else f"unit-{HERE}", "
 
 def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None) -> Path:
     """Install a lock and our own wheels, print the versions, return the session's reports folder."""
-    hashed = [] if session.venv_backend == "uv" else ["--no-deps"]
-    session.install("--quiet", "--require-hashes", *hashed, "-r", f"requirements/{lock}.txt")
+    pip = ["uv", "pip"] if session.venv_backend == "uv" else ["python", "-m", "pip"]
+    session.install("--quiet", "--require-hashes", "-r", f"requirements/{lock}.txt")
     if wheels:
-        # An extra has no say here: what it needs is in the lock. Reinstalled, because the version stays the same.
+        # What an extra needs is in the lock. Reinstalled, because the version stays the same while one works.
         files = [str(next(Path("dist").glob(f"rpa_{wheel.partition('[')[0]}-*.whl"))) for wheel in wheels]
         session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *files)
-    session.run("python", "--version")
-    session.run(*LIST[session.venv_backend == "uv"], silent=False)
+    session.run(*pip, "check", silent=True)
+    session.run("python", "-m", "ci.versions")
     reports = Path("reports") / session.name.replace("(", "-").replace(")", "")
     reports.mkdir(parents=True, exist_ok=True)
     return reports
-
-
-LIST = {True: ("uv", "pip", "list", "--quiet"), False: ("python", "-m", "pip", "list", "--disable-pip-version-check")}
 
 
 def pytest(session: nox.Session, reports: Path, *arguments: str, runner: tuple[str, ...] = ()) -> None:
@@ -140,4 +137,6 @@ def wheel(session: nox.Session) -> None:
     session.run("python", "-m", "ci.wheels", "check")
     session.run("rpa", "--help")
     # -I: from the installed wheel, not from this folder. Every public name is there without any extra.
-    session.run("python", "-I", "-W", "error", "-c", "import rpa_core; [getattr(rpa_core, n) for n in rpa_core.__all__]")
+    session.run(
+        "python", "-I", "-W", "error", "-c", "import rpa_core; [getattr(rpa_core, n) for n in rpa_core.__all__]"
+    )

@@ -11,7 +11,7 @@ from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, enqueue
 from rpa_testkit.waits import until
 
-_MIB = 1024 * 1024
+_MB = 1_000_000
 _PART = 100_000
 
 
@@ -27,12 +27,12 @@ def measure(bench: Bench) -> Iterator[Figure]:
             for begin in range(first, total, _PART):
                 _process(dsn, min(_PART, total - begin))
             late = processor.rss_bytes(worker.pid)
-    note = f"VmRSS after {total:,} no-op records; {started / _MIB:.1f} MiB when started"
-    yield Figure(name="worker memory", value=late / _MIB, unit="MiB", bar=figures.at_most(90), note=note)
+    note = f"VmRSS after {total:,} no-op records; {started / _MB:.1f} MB when started"
+    yield Figure(name="worker memory", value=late / _MB, unit="MB", bar=figures.at_most(90), note=note)
     yield Figure(
         name="worker memory growth",
-        value=(late - early) / _MIB,
-        unit="MiB",
+        value=(late - early) / _MB,
+        unit="MB",
         bar=figures.at_most(5),
         note=f"between {first:,} and {total:,} records, same process",
     )

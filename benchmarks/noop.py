@@ -25,10 +25,11 @@ def payloads(records: int) -> Iterator[bytes]:
     return (b'{"a":%d,"b":"hello","c":[1,2,3]}' % number for number in range(records))
 
 
-def load(dsn: str, records: int, *, paused: bool) -> None:
-    """Enqueue; with `paused`, workers wait until `release` lets them."""
+def load(dsn: str, records: int, *, paused: bool, analyze: bool = True) -> None:
+    """Enqueue; a `paused` flow's workers wait. ANALYZE gives the planner what autovacuum would, in its own time."""
     with connect(dsn, application_name="benchmark") as connection:
         connection.execute("INSERT INTO rpa.flow (name, paused) VALUES ('noop', %s)", (paused,))
         with connection.transaction():
             enqueue(connection, "noop", (NewRecord(payload) for payload in payloads(records)))
-        connection.execute("ANALYZE")
+        if analyze:
+            connection.execute("ANALYZE")

@@ -52,7 +52,7 @@ def write(path: Path, figures: Mapping[str, Sequence[Figure]], *, quick: bool, r
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.4g}"
 
 
 def _spread(figure: Figure) -> str:

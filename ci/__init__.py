@@ -1,1 +1,1 @@
-"""The workspace's own tools, as importable functions: `noxfile.py` and `tasks.py` stay thin."""
+"""The workspace's own tools, standard library only: `noxfile.py` and `tasks.py` stay thin. Their tests: tests/ci."""

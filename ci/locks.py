@@ -44,9 +44,7 @@ LOCKS = (
     Lock(name="flows", use="rpa-flows with core, under test", members=("core[http]", "flows"), groups=("test",)),
     Lock(name="testkit", use="rpa-testkit with core, under test", members=("core", "testkit"), groups=("test",)),
     Lock(name="test", use="everything, under test", members=("core[http]", "flows", "testkit"), groups=("test",)),
-    Lock(
-        name="typing", use="the type checker", members=("core[http]", "flows", "testkit"), groups=("typing", "build")
-    ),
+    Lock(name="typing", use="the type checker", members=("core[http]", "flows", "testkit"), groups=("typing", "build")),
     Lock(name="lint", use="the linter and the workspace's own tests", groups=("lint",)),
     Lock(name="build", use="building the wheels", groups=("build",)),
 )

@@ -50,7 +50,9 @@ class Matrix:
             "|---|---|---|",
         ]
         for name, wording in self.wording.items():
-            proof = "<br>".join(f"`{test}`" for test in self.tests.get(name, ())) or f"planned: {self.planned.get(name)}"
+            proof = (
+                "<br>".join(f"`{test}`" for test in self.tests.get(name, ())) or f"planned: {self.planned.get(name)}"
+            )
             lines.append(f"| {name} | {wording} | {proof} |")
         return "\n".join([*lines, ""])
 

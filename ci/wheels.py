@@ -1,4 +1,4 @@
-"""`python -m ci.wheels build FOLDER | check WHEEL...`: build the three wheels, and look into them."""
+"""The wheels: built from the members, and looked into before anybody installs one."""
 
 from __future__ import annotations
 
@@ -7,49 +7,57 @@ import sys
 import zipfile
 from pathlib import Path
 
-from ci.install import ROOT, find_uv
+from ci.workspace import MEMBERS, ROOT, files, manifest
 
-PACKAGES = ("core", "flows", "testkit")
-_MUST_HAVE = {
-    "rpa_core": ("py.typed", "store/migrations/0001_ledger.sql", "store/sql/ledger.sql"),
-    "rpa_flows": ("py.typed", "data/anes96.csv", "data/anes96.toml", "migrations/0001_responses.sql"),
-    "rpa_testkit": ("py.typed", "plugin.py"),
-}
+DIST = ROOT / "dist"
 
 
-def build(folder: Path) -> int:
-    """Build all wheels into `folder`; what was there before goes."""
+def build(folder: Path = DIST) -> list[Path]:
+    """Build every member's wheel with the installed hatchling; earlier ones in `folder` are removed."""
     for old in folder.glob("rpa_*.whl"):
         old.unlink()
-    uv = find_uv()
-    for name in PACKAGES:
-        source = str(ROOT / "packages" / name)
-        commands = [[sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), source]]
-        if uv is not None:
-            commands.insert(0, [uv, "build", "--quiet", "--wheel", "--out-dir", str(folder), source])
-        if not any(subprocess.run(command, check=False).returncode == 0 for command in commands):
-            print(f"rpa-{name} cannot be built", file=sys.stderr)
-            return 1
-    return 0
+    for member in MEMBERS:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+        subprocess.run(command, cwd=ROOT / "packages" / member, check=True)
+    return [wheel_of(member, folder) for member in MEMBERS]
 
 
-def check(wheels: list[Path]) -> int:
-    """Every wheel carries its types and its data, and no tests; the versions are in step."""
-    problems = []
-    for wheel in wheels:
-        names = zipfile.ZipFile(wheel).namelist()
-        package = wheel.name.split("-")[0]
-        problems += [
-            f"{wheel.name} lacks {package}/{path}" for path in _MUST_HAVE[package] if f"{package}/{path}" not in names
-        ]
-        problems += [f"{wheel.name} carries {name}" for name in names if "/tests/" in name or "__pycache__" in name]
-    if len({wheel.name.split("-")[1] for wheel in wheels}) != 1:
-        problems.append("the versions are not in step")
-    for line in problems or [f"{len(wheels)} wheels are as they should be"]:
-        print(line)
-    return 1 if problems else 0
+def wheel_of(member: str, folder: Path = DIST) -> Path:
+    """Where a member's wheel is."""
+    return folder / f"rpa_{member}-{manifest(member)['project']['version']}-py3-none-any.whl"
+
+
+def problems(wheel: Path, member: str, root: Path = ROOT) -> list[str]:
+    """What is missing from a wheel, or has no business in it."""
+    package = f"rpa_{member}"
+    source = root / "packages" / member / "src"
+    wanted = {str(path.relative_to(source)) for path in files(root) if path.is_relative_to(source / package)}
+    wanted.add(f"{package}/py.typed")
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+        metadata = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        text = archive.read(metadata).decode()
+    return [
+        *(f"{wheel.name} lacks {name}" for name in sorted(wanted - found)),
+        *(f"{wheel.name} should not hold {name}" for name in sorted(found - wanted)),
+        *(f"{wheel.name}: METADATA lacks {line}" for line in ("License-Expression: MIT",) if line not in text),
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m ci.wheels build|check`."""
+    if arguments == ["build"]:
+        for wheel in build():
+            print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size} bytes")
+        return 0
+    if arguments != ["check"]:
+        print(main.__doc__, file=sys.stderr)
+        return 64
+    found = [line for member in MEMBERS for line in problems(wheel_of(member), member)]
+    for line in found:
+        print(line, file=sys.stderr)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
-    verb, *rest = sys.argv[1:]
-    sys.exit(build(Path(rest[0])) if verb == "build" else check([Path(one) for one in rest]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,3 +1,4 @@
+-- The tables of the work written by hand, which the engine is measured against.
 CREATE SCHEMA baseline;
 
 CREATE TABLE baseline.record (

@@ -7,91 +7,32 @@ whether every record is in exactly one place. No lease runs out by itself: a rul
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 from uuid import UUID
 
-import orjson
-import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rpa_core.checkpoints import Checkpoints, Point
+from rpa_core.checkpoints import Point
 from rpa_core.processing import suspects
-from rpa_core.processing.accounting import remainder
-from rpa_core.processing.flow import Record
 from rpa_core.store import lookup, retention
 from rpa_core.store.connect import connect
-from rpa_core.store.intake import Enqueued, NewRecord, Rejected, enqueue, set_aside
+from rpa_core.store.intake import NewRecord, Rejected, set_aside
 from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, DeadLetter, NewChunk, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim
 
 from . import ledger_checks as checks
+from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, effects, end_of
 
-FLOW = "machine"
 _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
 _MAX_CLAIMS = 2
-_LATER_S = 3600.0
 _LIVE = st.sampled_from([0, 2, 4])
 _ANY = st.integers(0, 7)
 # What becomes of a chunk's records, in turn: done, retry soon, retry later, set aside, unstorable.
 _PATTERN = st.sampled_from(["d", "dr", "dx", "wd", "db", "dxrd", "ddddb", "rx", "bwd"])
 _SHARE = st.sampled_from([4, 3, 2, 4, 1, 0])  # quarters of a chunk that were begun
-
-
-class KilledError(BaseException):
-    """The worker ends here; nothing in the engine may catch it."""
-
-
-class Trap(Checkpoints):
-    """Ends the worker at one point, once."""
-
-    armed: Point | None = None
-
-    def reach(self, point: Point) -> None:
-        """Called by the engine."""
-        if point is self.armed:
-            self.armed = None
-            raise KilledError(point)
-
-
-class Engine:
-    """The parts of the store that the machine drives; a mutant replaces one of them."""
-
-    ledger: type[Ledger] = Ledger
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """Open while the machine runs."""
-        yield
-
-    def enqueue(self, connection: psycopg.Connection[Any], records: Iterable[NewRecord], chunk_size: int) -> Enqueued:
-        """Records in, on the caller's transaction."""
-        return enqueue(connection, FLOW, records, chunk_size=chunk_size)
-
-    def committed(self, connection: psycopg.Connection[Any]) -> None:
-        """Called after each commit of an enqueue; the real engine has nothing to do then."""
-
-
-@dataclass
-class Holding:
-    """What one claim took, as its worker remembers it for ever."""
-
-    worker: int
-    claim: Claim
-    rows: list[list[StoredRecord]]
-    spent: bool = False
-
-
-@dataclass
-class Late:
-    """A transaction that has enqueued and not yet committed."""
-
-    connection: psycopg.Connection[Any]
-    records: dict[int, str | None]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -330,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self._release(holding, rest, 0.0)
 
     @precondition(lambda self: self.holdings)
-    @rule(which=_ANY, most=st.integers(1, 4), delay_s=st.sampled_from([0.0, _LATER_S]))
+    @rule(which=_ANY, most=st.integers(1, 4), delay_s=st.sampled_from([0.0, LATER_S]))
     def release(self, which: int, most: int, delay_s: float) -> None:
         """Chunks go back; also a second time, because the first answer was not heard."""
         holding = self._holding(which)
@@ -365,7 +306,7 @@ class LedgerMachine(RuleBasedStateMachine):
         trap.armed = killed
         holding.spent = True
         try:
-            kept = ledger.complete(claim, ends, _effects)
+            kept = ledger.complete(claim, ends, effects)
         except KilledError:
             kept = wanted if killed is Point.COMMITTED else set()
             self._restart(holding.worker)
@@ -383,7 +324,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _ends(self, holding: Holding, pattern: str, share: int, parts: int, blame: bool) -> list[ChunkOutcome]:
         return [
             (blame and suspects.verdict(chunk, rows, _MAX_CLAIMS))
-            or _end(chunk, rows, holding.claim.lease_id, pattern, share, parts)
+            or end_of(chunk, rows, holding.claim.lease_id, pattern, share, parts)
             for chunk, rows in zip(holding.claim.chunks, holding.rows, strict=True)
         ]
 
@@ -479,29 +420,3 @@ class LedgerMachine(RuleBasedStateMachine):
             holding = self.holdings[-1]
             self._complete(holding, self._ends(holding, "d", 4, 1, False), None)
         checks.check(self.admin, self.model, drained=True)
-
-
-def _effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> None:
-    connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
-
-
-def _end(chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int) -> ChunkOutcome:
-    """The first `share` quarters of the records by `pattern`: done, retry soon, retry later, set aside, unstorable."""
-    end = ChunkOutcome(chunk=chunk)
-    begun = len(rows) * share // 4
-    again: dict[float, list[int]] = {}
-    data = orjson.dumps({"lease": str(lease)})
-    for number, row in enumerate(rows[:begun]):
-        match pattern[number % len(pattern)]:
-            case "d":
-                end.results.append((row.id, data))
-            case "b":
-                end.results.append((row.id, b"{"))
-            case "x":
-                end.dead.append(DeadLetter(row.id, "rejected", 1, ("no good",)))
-            case delay:
-                again.setdefault(0.001 if delay == "r" else _LATER_S, []).append(row.id)
-    for delay_s, ids in again.items():
-        end.moved.append(NewChunk(min(ids), max(ids), len(ids), ids, [1] * len(ids), delay_s))
-    end.moved += remainder(chunk, [Record(*row) for row in rows], begun, parts)
-    return end

@@ -19,7 +19,8 @@ from rpa_core.store.intake import Enqueued, NewRecord
 from rpa_core.store.ledger import Effects, Ledger
 from rpa_core.store.values import ChunkOutcome, Claim
 
-from .ledger_machine import FLOW, Engine, LedgerMachine
+from .ledger_machine import LedgerMachine
+from .ledger_parts import FLOW, Engine
 
 _FENCE = b"c.lease_id = %(lease)s AND c.epoch = g.epoch AND c.state = 'l'"
 

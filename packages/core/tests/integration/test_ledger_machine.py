@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
-
 from psycopg.errors import UniqueViolation
 
 from rpa_testkit.databases import Databases
 
 from .ledger_checks import InvariantBrokenError, prepare
-from .ledger_machine import Engine, LedgerMachine
+from .ledger_machine import LedgerMachine
 from .ledger_mutants import (
     AttemptsAsToken,
     CutByMaxId,
@@ -25,6 +24,7 @@ from .ledger_mutants import (
     NoLateCommits,
     ResultsBesideTheTransaction,
 )
+from .ledger_parts import Engine
 
 _NO_CHECKS = list(HealthCheck)
 _DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"

@@ -10,8 +10,6 @@ from rpa_testkit.waits import until
 
 from .engine import Engine, Running
 
-_RECORDS_DONE = 'rpa_records_total{flow="act",outcome="done"}'
-
 
 def _state(worker: Running) -> str:
     for line in worker.get("/metrics").body.decode().splitlines():
@@ -26,8 +24,6 @@ def test_probes_answer_while_a_handler_burns_cpu(engine: Engine, record_property
     engine.enqueue({"n": number, "do": "burn", "rounds": 300_000} for number in range(5000))
     worker = engine.start(lease_ttl=5)
     until(lambda: len(engine.seen()) > 3, 20, "the handler to burn", worker.process.log_text)
-    port = worker.port
-    assert port
     took_ms = []
     for _ in range(100):
         began = time.perf_counter()
@@ -39,8 +35,7 @@ def test_probes_answer_while_a_handler_burns_cpu(engine: Engine, record_property
     print(f"live probe p50 {took_ms[49]:.1f} ms, p99 {took_ms[98]:.1f} ms")
     assert took_ms[49] < 100
     assert took_ms[98] < 500  # the bar is 100 ms on a quiet machine
-    assert worker.metric(_RECORDS_DONE) >= 0
-    worker.process.kill()
+    assert worker.process.running
 
 
 @pytest.mark.requirement("R5.1", "R8.5")
@@ -58,30 +53,16 @@ def test_a_main_loop_that_hangs_fails_liveness_and_ends(engine: Engine) -> None:
     assert "in act" in log  # where the handler stands
 
 
-@pytest.mark.requirement("R5.1")
-def test_an_idle_worker_that_polls_seldom_stays_live(engine: Engine) -> None:
-    """The poll interval is longer than the heartbeat may be old: the loop beats while it waits."""
-    worker = engine.start(health_heartbeat_max_age=1.5, poll_max=20, notify="false")
-    worker.wait_started()
-    empty = 'rpa_claims_total{flow="act",result="empty"}'
-
-    def long_idle() -> bool:
-        assert worker.get("/health/live").status == 200
-        return worker.metric("process_start_time_seconds") + 5 < time.time()
-
-    until(long_idle, 20, "five seconds of life", worker.process.log_text)
-    assert 1 <= worker.metric(empty) < 20  # it was waiting, not polling
-    assert worker.process.running
-
-
 @pytest.mark.requirement("R5.4")
 def test_a_new_record_wakes_an_idle_worker(engine: Engine) -> None:
-    """NOTIFY: picked up long before the next poll, which would be in half a minute."""
-    worker = engine.start(poll_max=60, lease_ttl=60)
+    """NOTIFY: done before the next poll, which is 1.9 s away at the least."""
+    worker = engine.start(poll_max=30, lease_ttl=60)
     worker.wait_started()
-    _let_it_idle(engine, worker)
+    _let_it_idle(engine, worker, empty_claims=10)
     engine.enqueue([{"n": 1}], key="new")
     until(lambda: engine.unfinished() == 0, 5, "the record to be done", engine.describe)
+    ((took_s,),) = engine.ask("SELECT extract(epoch FROM done_at - created_at)::float8 FROM rpa.chunk_done")
+    assert took_s < 1.5
 
 
 @pytest.mark.requirement("R5.4")
@@ -90,15 +71,15 @@ def test_without_notifications_polling_finds_new_records(engine: Engine, listeni
     """Listening is off, or nobody notifies: the worker's own poll is enough."""
     worker = engine.start(poll_max=0.3, notify=listening)
     worker.wait_started()
-    _let_it_idle(engine, worker)
+    _let_it_idle(engine, worker, empty_claims=8)
     engine.enqueue([{"n": 1}], key="new", notify=notifying)
     until(lambda: engine.unfinished() == 0, 5, "the record to be done", engine.describe)
 
 
-def _let_it_idle(engine: Engine, worker: Running) -> None:
-    """Past the quick polls at the beginning: the interval has doubled up to beyond a second or its bound."""
+def _let_it_idle(engine: Engine, worker: Running, *, empty_claims: int) -> None:
+    """Past the quick polls at the beginning: each empty claim doubles the wait, from 5 ms on."""
     empty = 'rpa_claims_total{flow="act",result="empty"}'
-    until(lambda: worker.metric(empty) >= 9, 20, "nine empty claims", engine.describe)
+    until(lambda: worker.metric(empty) >= empty_claims, 20, f"{empty_claims} empty claims", engine.describe)
 
 
 @pytest.mark.requirement("R6.5")
@@ -112,8 +93,8 @@ def test_a_long_queue_downstream_pauses_the_worker_before_it(engine: Engine) -> 
     before = engine.places()
     engine.enqueue(({"n": number} for number in range(50)), key="more")
     until(lambda: _state(worker) == "paused", 10, "the pause", worker.process.log_text)
-    assert engine.places() == before + engine.places() - before  # nothing is lost meanwhile
-    assert engine.places()["done"] == before["done"]
+    places = engine.places()
+    assert (places["done"], places["unfinished"]) == (before["done"], 100 - before["done"])
     assert worker.get("/health/live").status == 200
     engine.ask("DELETE FROM rpa.chunk WHERE flow = (SELECT id FROM rpa.flow WHERE name = 'later')")
     assert engine.settle() == {"done": 100}

@@ -15,6 +15,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,3 +158,16 @@ def _recorded_hashes() -> Iterator[str]:
     for file in importlib.metadata.files(_WHEEL) or ():
         if _INSTALL in file.parts and file.hash is not None:
             yield f"{file} {file.hash.value}"
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m rpa_testkit.programs psql ...`: become one of the programs, as the current user."""
+    if not arguments:
+        print(main.__doc__, file=sys.stderr)
+        return 64
+    program = find().bin / arguments[0]
+    os.execv(program, [str(program), *arguments[1:]])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""What the ledger's machine is made of: the engine it drives, its memory, the ends it gives to chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+
+from rpa_core.checkpoints import Checkpoints, Point
+from rpa_core.processing.accounting import remainder
+from rpa_core.processing.flow import Record
+from rpa_core.store.intake import Enqueued, NewRecord, enqueue
+from rpa_core.store.ledger import Ledger
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, DeadLetter, NewChunk, StoredRecord
+
+FLOW = "machine"
+LATER_S = 3600.0
+
+
+class KilledError(BaseException):
+    """The worker ends here; nothing in the engine may catch it."""
+
+
+class Trap(Checkpoints):
+    """Ends the worker at one point, once."""
+
+    armed: Point | None = None
+
+    def reach(self, point: Point) -> None:
+        """Called by the engine."""
+        if point is self.armed:
+            self.armed = None
+            raise KilledError(point)
+
+
+class Engine:
+    """The parts of the store that the machine drives; a mutant replaces one of them."""
+
+    ledger: type[Ledger] = Ledger
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Open while the machine runs."""
+        yield
+
+    def enqueue(self, connection: psycopg.Connection[Any], records: Iterable[NewRecord], chunk_size: int) -> Enqueued:
+        """Records in, on the caller's transaction."""
+        return enqueue(connection, FLOW, records, chunk_size=chunk_size)
+
+    def committed(self, connection: psycopg.Connection[Any]) -> None:
+        """Called after each commit of an enqueue; the real engine has nothing to do then."""
+
+
+@dataclass
+class Holding:
+    """What one claim took, as its worker remembers it for ever."""
+
+    worker: int
+    claim: Claim
+    rows: list[list[StoredRecord]]
+    spent: bool = False
+
+
+@dataclass
+class Late:
+    """A transaction that has enqueued and not yet committed."""
+
+    connection: psycopg.Connection[Any]
+    records: dict[int, str | None]
+
+
+def effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> None:
+    connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
+
+
+def end_of(
+    chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int
+) -> ChunkOutcome:
+    """The first `share` quarters of the records by `pattern`: done, retry soon, retry later, set aside, unstorable."""
+    end = ChunkOutcome(chunk=chunk)
+    begun = len(rows) * share // 4
+    again: dict[float, list[int]] = {}
+    data = orjson.dumps({"lease": str(lease)})
+    for number, row in enumerate(rows[:begun]):
+        match pattern[number % len(pattern)]:
+            case "d":
+                end.results.append((row.id, data))
+            case "b":
+                end.results.append((row.id, b"{"))
+            case "x":
+                end.dead.append(DeadLetter(row.id, "rejected", 1, ("no good",)))
+            case delay:
+                again.setdefault(0.001 if delay == "r" else LATER_S, []).append(row.id)
+    for delay_s, ids in again.items():
+        end.moved.append(NewChunk(min(ids), max(ids), len(ids), ids, [1] * len(ids), delay_s))
+    end.moved += remainder(chunk, [Record(*row) for row in rows], begun, parts)
+    return end
