@@ -18,8 +18,8 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = list(dict.fromkeys([HERE, *nox.project.python_versions(PYPROJECT)]))
 CI = bool(os.environ.get("CI"))
-MEMBERS = {"core": ["core[http]"], "flows": ["core[http]", "flows"], "testkit": ["core", "testkit"]}
-EVERYTHING = ["core[http]", "flows", "testkit"]
+MEMBERS = {"core": ["core"], "flows": ["core", "flows"], "testkit": ["core", "testkit"]}  # each with what it needs
+EVERYTHING = ["core", "flows", "testkit"]
 SOURCES = ["packages", "demo", "benchmarks", "ci", "tests", "noxfile.py", "tasks.py"]
 
 nox.options.default_venv_backend = "uv|virtualenv"  # uv if it is there; plain pip is enough
@@ -34,8 +34,8 @@ def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None)
     pip = ["uv", "pip"] if session.venv_backend == "uv" else ["python", "-m", "pip"]
     session.install("--quiet", "--require-hashes", "-r", f"requirements/{lock}.txt")
     if wheels:
-        # What an extra needs is in the lock. Reinstalled, because the version stays the same while one works.
-        files = [str(next(Path("dist").glob(f"rpa_{wheel.partition('[')[0]}-*.whl"))) for wheel in wheels]
+        # What they need is in the lock. Reinstalled, because the version stays the same while one works.
+        files = [str(next(Path("dist").glob(f"rpa_{wheel}-*.whl"))) for wheel in wheels]
         session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *files)
     session.run(*pip, "check", silent=True)
     session.run("python", "-m", "ci.versions")
@@ -44,12 +44,23 @@ def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None)
     return reports
 
 
-def pytest(session: nox.Session, reports: Path, *arguments: str, runner: tuple[str, ...] = ()) -> None:
-    """Run pytest; where everything is meant to be there (CI), a skipped test fails the session."""
-    junit = str(reports / "junit.xml")
-    session.run(*(runner or ("python",)), "-m", "pytest", f"--junitxml={junit}", *arguments, *session.posargs)
+def pytest(session: nox.Session, reports: Path, paths: list[str], *options: str, name: str = "junit") -> None:
+    """Run pytest on `paths`, or on those that are given after `--`.
+
+    Where everything is meant to be there (CI), a skipped test fails the session. With arguments of one's own, that
+    nothing was selected is no error.
+    """
+    given = any(Path(argument.partition("::")[0]).exists() for argument in session.posargs)
+    junit = str(reports / f"{name}.xml")
+    command = ["-m", "pytest", f"--junitxml={junit}", *options, *session.posargs, *([] if given else paths)]
+    session.run("python", *command, success_codes=[0, 5] if session.posargs else [0])
     if CI:
         session.run("python", "-m", "ci.skipped", junit)
+
+
+def tests(kind: str) -> list[str]:
+    """The folders of one kind of tests, of all members."""
+    return [f"packages/{member}/tests/{kind}" for member in MEMBERS]
 
 
 @nox.session(default=False)
@@ -63,7 +74,7 @@ def build(session: nox.Session) -> None:
 def smoke(session: nox.Session) -> None:
     """Every unit test, in one environment: the answer in seconds while you work."""
     reports = prepare(session, "test", wheels=EVERYTHING)
-    pytest(session, reports, "-q", "-x", *(f"packages/{member}/tests/unit" for member in MEMBERS))
+    pytest(session, reports, tests("unit"), "-q", "-x", "-n", "auto")
 
 
 @nox.session
@@ -73,7 +84,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *SOURCES)
     session.run("ruff", "format", "--check", *SOURCES)
     session.run("python", "-m", "ci.locks", "check")
-    pytest(session, reports, "-q", "tests")
+    pytest(session, reports, ["tests"], "-q")
 
 
 @nox.session
@@ -88,14 +99,15 @@ def typecheck(session: nox.Session) -> None:
 def unit(session: nox.Session, package: str) -> None:
     """Unit tests of each package, installed alone with what it depends on."""
     reports = prepare(session, package, wheels=MEMBERS[package])
-    pytest(session, reports, "-q", f"packages/{package}/tests/unit")
+    pytest(session, reports, [f"packages/{package}/tests/unit"], "-q")
 
 
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """Integration tests on the embedded PostgreSQL (or on `-- --postgres-dsn URL`)."""
     reports = prepare(session, "test", wheels=EVERYTHING)
-    pytest(session, reports, *(f"packages/{member}/tests/integration" for member in MEMBERS))
+    pytest(session, reports, tests("integration"), "-n", "auto", "-m", "not alone")
+    pytest(session, reports, tests("integration"), "-q", "-m", "alone", name="alone")
 
 
 @nox.session(requires=["build"], default=False)
@@ -103,8 +115,7 @@ def coverage(session: nox.Session) -> None:
     """All tests of the packages under coverage, worker processes included."""
     reports = prepare(session, "test", wheels=EVERYTHING)
     session.run("coverage", "erase")
-    runner = ("coverage", "run")
-    pytest(session, reports, "-q", *(f"packages/{member}/tests" for member in MEMBERS), runner=runner)
+    session.run("coverage", "run", "-m", "pytest", "-q", *(session.posargs or [*tests("unit"), *tests("integration")]))
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "html", "--quiet", "--directory", str(reports / "html"))
     session.run("coverage", "report")

@@ -1,8 +1,9 @@
 """One record at a time into an idle system, from before its enqueue until another session sees its result.
 
 Measured on the wall clock of this process, which enqueues on one connection and, once the commit has returned, asks on
-a second one again and again (a prepared look-up, a fraction of a millisecond each); so a sample contains the enqueue with its commit, the wake-up, claim, handling and
-completion, and up to one round trip too much. Between samples the system is idle for a random time.
+a second one again and again (a prepared look-up, a fraction of a millisecond each). So a sample contains the enqueue
+with its commit, the wake-up, claim, handling and completion, and up to one look-up too much. Between samples the system
+is idle for a random time.
 """
 
 from __future__ import annotations

@@ -14,21 +14,19 @@ from invoke.collection import Collection
 from invoke.context import MockContext
 from invoke.runners import Result
 
-_WANTED = set(
-    [
-        "smoke",
-        "lint",
-        "typecheck",
-        "unit",
-        "integration",
-        "benchmark",
-        "demo",
-        "traceability",
-        "wheel",
-        "coverage",
-        "build",
-    ]
-)
+_WANTED = {
+    "smoke",
+    "lint",
+    "typecheck",
+    "unit",
+    "integration",
+    "benchmark",
+    "demo",
+    "traceability",
+    "wheel",
+    "coverage",
+    "build",
+}
 
 
 def sessions() -> set[str]:

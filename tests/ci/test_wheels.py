@@ -30,14 +30,10 @@ def make(tmp_path: Path, names: list[str], metadata: str = "License-Expression: 
 @pytest.mark.parametrize(
     ("names", "metadata", "problems"),
     [
-        (["rpa_core/py.typed", "rpa_core/claim.sql"], "License-Expression: MIT\n", None),
-        (["rpa_core/py.typed"], "License-Expression: MIT\n", "lacks rpa_core/claim.sql"),
-        (
-            ["rpa_core/py.typed", "rpa_core/claim.sql", "tests/test_it.py"],
-            "License-Expression: MIT\n",
-            "should not hold",
-        ),
-        (["rpa_core/py.typed", "rpa_core/claim.sql"], "", "METADATA lacks License-Expression"),
+        (_WHOLE, _LICENSE, []),
+        (_WHOLE[:1], _LICENSE, ["lacks rpa_core/claim.sql"]),
+        ([*_WHOLE, "tests/test_it.py"], _LICENSE, ["should not hold tests/test_it.py"]),
+        (_WHOLE, "", ["METADATA lacks License-Expression"]),
     ],
 )
 def test_a_wheel_holds_what_the_source_holds(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from .engine import Engine
 
 from rpa_testkit.databases import Database
 from rpa_testkit.processes import WorkerProcesses
+
+from .engine import Engine
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ class Plan:
         self.buffers: int = root["Shared Hit Blocks"] + root["Shared Read Blocks"]
         self.nodes = list(_nodes(root))
         self.rows: int = root["Actual Rows"]
-        print(statement[:30], self.buffers, self.indexes)
 
     @property
     def indexes(self) -> set[str]:
@@ -92,7 +91,7 @@ def admin(database: Database) -> Iterator[psycopg.Connection[Any]]:
 @pytest.mark.slow
 @pytest.mark.requirement("R6.4", "R5.4")
 def test_claim_at_a_million_chunks(million: psycopg.Connection[Any]) -> None:
-    """A claim walks the index of ready chunks and touches few pages, with 900,000 chunks done."""
+    """A claim walks the index of ready chunks, not the key over waiting and leased ones; 900,000 chunks are done."""
     plan = explain(million, "claim", records=2000, chunks=3)
     assert "chunk_ready" in plan.indexes
     assert plan.scanned <= {"flow"}
@@ -107,16 +106,16 @@ def test_reclaim_at_a_million_chunks(million: psycopg.Connection[Any]) -> None:
     assert "chunk_leased" in nothing.indexes
     assert nothing.scanned <= {"flow"}
     assert nothing.rows == 0
-    assert nothing.buffers < 2_100  # as many as there are leases: 2,000 here, a few dozen in life
+    assert nothing.buffers < 150
 
 
 @pytest.mark.requirement("R6.4", "R8.7")
 def test_promote_at_a_million_chunks(million: psycopg.Connection[Any]) -> None:
-    """Looking for due retries stops at the first that is not due."""
+    """Looking for due retries stops at the first that is not due, however many wait."""
     plan = explain(million, "promote", records=2000, chunks=1000)
     assert "chunk_waiting" in plan.indexes
     assert plan.scanned == set()
-    assert plan.buffers < 20
+    assert plan.buffers < 10
 
 
 @pytest.mark.parametrize("name", ["renew", "still_ours", "release", "settle_lock"])
@@ -195,6 +194,17 @@ def test_claim_costs_the_same_at_ten_thousand_and_ten_million_records(admin: psy
     assert one(admin, "SELECT sum(n) FROM rpa.chunk") == 10_000_000
     small, large = buffers
     assert large <= 1.5 * small + 10
+
+
+@pytest.mark.requirement("R6.4")
+def test_claim_right_after_a_bulk_load(admin: psycopg.Connection[Any]) -> None:
+    """The plan is right before any statistics exist, with a backlog of retries in front."""
+    for state, n in (("w", 20_000), ("r", 20_000)):
+        admin.execute(_CHUNKS, {"flow": FLOW, "state": state, "n": n})
+    plan = explain(admin, "claim", records=2000, chunks=3)
+    assert "chunk_ready" in plan.indexes
+    assert plan.scanned <= {"flow"}
+    assert plan.buffers < 100
 
 
 @pytest.mark.requirement("R6.4", "R6.2")

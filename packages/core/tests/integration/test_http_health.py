@@ -242,6 +242,7 @@ print(json.dumps({"p50": took[50], "p99": took[98]}))
 
 @pytest.mark.requirement("R5.1")
 @pytest.mark.parametrize("path", ["/livez", "/metrics"])
+@pytest.mark.alone
 def test_answers_within_100_ms_while_a_handler_burns_cpu(server: HttpServer, monitor: HealthMonitor, path: str) -> None:
     """Pure Python on another thread does not keep the surface from answering; asked from another process."""
     monitor.set_started()

@@ -45,6 +45,7 @@ def test_importing_the_package_loads_no_third_party_module() -> None:
 
 
 @pytest.mark.requirement("D4")
+@pytest.mark.alone
 def test_importing_the_package_is_quick() -> None:
     """At most 60 ms over bare Python; the best of five, since the machine has other things to do."""
     times = [float(fresh(["-c", _TIMED.format(statement="import rpa_core")]).stdout) for _ in range(5)]
@@ -79,6 +80,7 @@ def test_the_version_is_the_distributions() -> None:
 
 
 @pytest.mark.requirement("R5.1")
+@pytest.mark.alone
 def test_the_health_probe_is_light() -> None:
     """It runs every few seconds in every container: standard library alone, at most 150 ms over bare Python."""
     call = "from rpa_core.cli.main import main; main(['health', '--url', 'http://127.0.0.1:1/'])"

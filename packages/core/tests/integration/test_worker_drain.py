@@ -16,7 +16,8 @@ _CHUNKS = "SELECT state::text, attempts, lease_id, owner, sum(n) FROM rpa.chunk 
 
 @pytest.mark.requirement("R5.5", "R5.1")
 @pytest.mark.parametrize(
-    ("flow", "chunk_size", "signal"), [("ACT", 1000, "terminate"), ("ACT", 1000, "interrupt"), ("ASYNC", 1000, "terminate"), ("BATCH", 20, "terminate")]
+    ("flow", "chunk_size", "signal"),
+    [("ACT", 1000, "terminate"), ("ASYNC", 1000, "interrupt"), ("BATCH", 20, "terminate")],
 )
 def test_a_drain_commits_what_is_finished_and_gives_back_the_rest(
     engine: Engine, flow: str, chunk_size: int, signal: str

@@ -47,7 +47,9 @@ def test_what_a_killed_worker_held_is_done_by_another(engine: Engine, point: str
     assert len(engine.effects()) == _N
     assert -0.1 < _late_by_s(engine) < _LATE_S
     seen = engine.seen()
-    again = {"claimed": 0, "mid-batch": _N // 2}.get(point, _N)  # what the killed one had handled, it handled for nothing
+    again = {"claimed": 0, "mid-batch": _N // 2}.get(
+        point, _N
+    )  # what the killed one had handled, it handled for nothing
     assert sum(seen.values()) == _N + again
     assert max(seen.values()) == (1 if point == "claimed" else 2)
 

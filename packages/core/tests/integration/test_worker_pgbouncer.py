@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,13 +45,15 @@ def _free_port() -> int:
 
 
 @pytest.fixture
-def pgbouncer_port(postgres_server: EmbeddedPostgres, worker_process: WorkerProcesses, tmp_path: Path) -> Iterator[int]:
+def pgbouncer_port(
+    postgres_server: EmbeddedPostgres, worker_process: WorkerProcesses, open_folder: Path
+) -> Iterator[int]:
     """A PgBouncer over the shared server, with four server connections for everybody."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("pgbouncer is not installed: apt-get install pgbouncer")
     port = _free_port()
-    folder = tmp_path / "pgbouncer"
+    folder = open_folder / "pgbouncer"
     folder.mkdir()
     config = folder / "pgbouncer.ini"
     config.write_text(_CONFIG.format(server_port=postgres_server.port, port=port, folder=folder))
@@ -61,9 +62,6 @@ def pgbouncer_port(postgres_server: EmbeddedPostgres, worker_process: WorkerProc
         nobody = pwd.getpwnam("nobody")
         for path in (folder, config):
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and str(parent).startswith(str(tmp_path.parents[1])):
-                parent.chmod(parent.stat().st_mode | 0o011)
         argv = [shutil.which("setpriv") or "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *argv]
     process = worker_process("", argv=argv)
     until(lambda: _answers(port) or not process.running, 10, "PgBouncer to listen", process.log_text)
@@ -84,9 +82,7 @@ def _answers(port: int) -> bool:
 @pytest.fixture
 def bounced(database: Database, pgbouncer_port: int, worker_process: WorkerProcesses, tmp_path: Path) -> Engine:
     """Workers whose only way to the database is PgBouncer."""
-    return Engine(
-        f"postgresql://postgres@127.0.0.1:{pgbouncer_port}/{database.name}", worker_process, tmp_path
-    )
+    return Engine(f"postgresql://postgres@127.0.0.1:{pgbouncer_port}/{database.name}", worker_process, tmp_path)
 
 
 @pytest.mark.requirement("R6.3", "R6.4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -19,7 +20,10 @@ def _state(worker: Running) -> str:
 
 
 @pytest.mark.requirement("R5.1", "R5.2")
-def test_probes_answer_while_a_handler_burns_cpu(engine: Engine, record_property: pytest.RecordProperty) -> None:
+@pytest.mark.alone
+def test_probes_answer_while_a_handler_burns_cpu(
+    engine: Engine, record_property: Callable[[str, object], None]
+) -> None:
     """Pure Python that never lets go of the interpreter by itself: 100 live probes, p99 far below a second."""
     engine.enqueue({"n": number, "do": "burn", "rounds": 300_000} for number in range(5000))
     worker = engine.start(lease_ttl=5)
@@ -32,7 +36,6 @@ def test_probes_answer_while_a_handler_burns_cpu(engine: Engine, record_property
     took_ms.sort()
     record_property("live_p50_ms", round(took_ms[49], 1))
     record_property("live_p99_ms", round(took_ms[98], 1))
-    print(f"live probe p50 {took_ms[49]:.1f} ms, p99 {took_ms[98]:.1f} ms")
     assert took_ms[49] < 100
     assert took_ms[98] < 500  # the bar is 100 ms on a quiet machine
     assert worker.process.running

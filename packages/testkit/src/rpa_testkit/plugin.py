@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): the requirements that this test proves")
     config.addinivalue_line("markers", "integration: uses a real server, real processes (set by the folder)")
     config.addinivalue_line("markers", "slow: takes more than five seconds")
+    config.addinivalue_line("markers", "alone: measures time or memory, so it runs after the others and by itself")
     if config.getoption("--fail-on-skip") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_SkipWatch())
 
@@ -178,6 +179,19 @@ def private_database(private_postgres: EmbeddedPostgres) -> Database:
 
     migrate(private_postgres.dsn())
     return Database(name="postgres", dsn=private_postgres.dsn())
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that every account can reach, for programs that refuse to run as root; `tmp_path` is private."""
+    from tempfile import TemporaryDirectory
+
+    from rpa_testkit.programs import temporary_root
+
+    with TemporaryDirectory(prefix="rpa-test-", dir=temporary_root()) as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture

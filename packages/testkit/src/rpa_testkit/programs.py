@@ -161,12 +161,11 @@ def _recorded_hashes() -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m rpa_testkit.programs psql ...`: become one of the programs, as the current user."""
+    """`python -m rpa_testkit.programs psql ...`: run one of the programs as the current user."""
     if not arguments:
         print(main.__doc__, file=sys.stderr)
         return 64
-    program = find().bin / arguments[0]
-    os.execv(program, [str(program), *arguments[1:]])
+    return subprocess.run([str(find().bin / arguments[0]), *arguments[1:]], check=False).returncode
 
 
 if __name__ == "__main__":

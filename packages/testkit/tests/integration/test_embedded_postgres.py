@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -34,14 +33,6 @@ def _ended(pid: int) -> bool:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return True
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A temporary folder that every account can reach; pytest's own are private."""
-    with tempfile.TemporaryDirectory(prefix="rpa-test-", dir=programs.temporary_root()) as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 @pytest.mark.requirement("R8.2", "R9.3")

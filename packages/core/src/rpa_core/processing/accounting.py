@@ -93,13 +93,20 @@ class Accounting:
 
 
 def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -> list[NewChunk]:
-    """The records from `begin` on as new chunks, ready at once; their claim is not counted."""
+    """The records from `begin` on as new chunks, ready at once; their claim is not counted.
+
+    What is left of a suspect stays one: the record to blame may be among it.
+    """
     left = len(records) - begin
     if left <= 0:
         return []
     ids = [record.id for record in records]
     size = -(-left // max(1, min(parts, left)))
-    return [part(chunk, start, min(start + size, len(records)), ids) for start in range(begin, len(records), size)]
+    attempts = 1 if chunk.attempts > 1 else 0
+    return [
+        part(chunk, start, min(start + size, len(records)), ids, attempts=attempts)
+        for start in range(begin, len(records), size)
+    ]
 
 
 def _encoded(emits: Sequence[Emit]) -> Sequence[tuple[str, NewRecord]]:

@@ -53,7 +53,8 @@ class WorkerPolicy:
 class Worker:
     """Processes one flow until `stop` is set.
 
-    An async flow runs in `loop`, which stays the caller's. `wake` is set by whoever learns of new records; `gates` that are closed keep the worker from claiming.
+    An async flow runs in `loop`, which stays the caller's. `wake` is set by whoever learns of new records; `gates`
+    that are closed keep the worker from claiming.
     """
 
     def __init__(
@@ -287,6 +288,12 @@ class Worker:
                 self._events.completed(done=len(end.results), moved=end.n_moved, dead=end.n_dead)
             else:
                 self._events.lost(end.chunk.n)
+                logger.warning(
+                    "chunk %d was lost to another worker: the outcomes of its %d records are discarded",
+                    end.chunk.id,
+                    end.chunk.n,
+                    extra={"event.action": "lease.lost", "flow.name": self._flow.name},
+                )
 
     def _go_on(self, begun: bool = True) -> bool:
         """Whether another record may be begun; with `begun`, also whether it is not yet time to commit."""

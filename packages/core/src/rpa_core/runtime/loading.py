@@ -13,7 +13,7 @@ import psycopg
 
 from rpa_core.errors import InputError
 from rpa_core.formats import BadLine, Format, Item, Row, decompressed, read
-from rpa_core.store.intake import BLOCK, NewRecord, Rejected, enqueue, set_aside
+from rpa_core.store.intake import BLOCK, NewRecord, Rejected, check_flow_name, enqueue, set_aside
 
 _PIECE_BYTES = 256 * 1024
 _SHOWN = 20
@@ -58,10 +58,25 @@ def load(
     source: str,
     on_bytes: Callable[[int], object] = lambda _: None,
 ) -> Loaded:
-    """Load one file or nothing of it. Raises InputError for what concerns the whole of it.
+    """Load one file or nothing of it. Raises InputError, naming the file, for what concerns the whole of it.
 
     `on_bytes` is told of every piece read, for a progress display.
     """
+    check_flow_name(plan.flow)
+    try:
+        return _load(connection, plan, stream, source, on_bytes)
+    except InputError as error:
+        name = Path(source).name
+        raise error if str(error).startswith(f"{name}: ") else InputError(f"{name}: {error}") from error
+
+
+def _load(
+    connection: psycopg.Connection[Any],
+    plan: LoadPlan,
+    stream: BinaryIO,
+    source: str,
+    on_bytes: Callable[[int], object],
+) -> Loaded:
     connection.execute("SELECT rpa.flow_id(%s)", (plan.flow,))  # a new flow's row is not locked for the whole load
     with connection.transaction():
         lines = _Lines(connection, plan, Path(source).name)

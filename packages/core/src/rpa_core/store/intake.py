@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 import psycopg
 from psycopg import errors
+from psycopg.pq import TransactionStatus
 
 from rpa_core.errors import InputError, UsageError
 from rpa_core.store import copy
@@ -65,46 +67,58 @@ def enqueue(
 
     Enqueueing the same key again changes nothing and counts as a duplicate, as long as the record is retained.
     Waiting workers are told at the commit. Raises UsageError for a bad `chunk_size` or flow name, InputError for
-    a payload that is not JSON.
+    a payload that is not JSON or a key that cannot be stored; the caller then rolls back, its transaction or a
+    savepoint of its own around this call.
     """
     if not 1 <= chunk_size <= BLOCK:
         raise UsageError(f"chunk_size is {chunk_size}; it must be 1 to {BLOCK}")
     accepted = duplicates = 0
     iterator = iter(records)
     while block := list(islice(iterator, chunk_size)):
-        if len(block) < _COPY_FROM:
-            new = _insert(connection, flow, block, notify)
-        else:
-            new = _copy(connection, flow, block, notify)
+        with _refusals(flow):
+            if len(block) < _COPY_FROM:
+                new = _insert(connection, flow, block, notify)
+            else:
+                new = _copy(connection, flow, block, notify)
         accepted += new
         duplicates += len(block) - new
     return Enqueued(accepted, duplicates)
 
 
-def _insert(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
+@contextmanager
+def _refusals(flow: str) -> Iterator[None]:
+    """Say in our terms what PostgreSQL, or the way to it, has against a record."""
     try:
-        row = connection.execute(
-            "SELECT accepted FROM rpa.enqueue(%s, %s::text[], %s::text[], %s)",
-            (flow, [record.key for record in block], [record.payload.decode() for record in block], notify),
-        ).fetchone()
-    except (errors.InvalidTextRepresentation, errors.CharacterNotInRepertoire, psycopg.DataError) as error:
-        raise InputError(f"a payload for flow {flow!r} is not valid JSON text: {_first_line(error)}") from error
+        yield
     except errors.CheckViolation as error:
+        if error.diag.constraint_name != "flow_name_check":
+            raise
         raise _bad_flow_name(flow) from error
+    except (UnicodeError, orjson.JSONEncodeError) as error:
+        raise InputError(f"a key or payload for flow {flow!r} is not Unicode text: {error}") from error
+    except errors.ProgramLimitExceeded as error:
+        raise InputError(f"a record for flow {flow!r} is too large, in its key: {_first_line(error)}") from error
+    except (psycopg.DataError, errors.StatementTooComplex) as error:
+        raise InputError(f"a payload for flow {flow!r} is not valid JSON text: {_first_line(error)}") from error
+
+
+def _insert(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
+    row = connection.execute(
+        "SELECT accepted FROM rpa.enqueue(%s, %s::text[], %s::text[], %s)",
+        (flow, [record.key for record in block], [record.payload.decode() for record in block], notify),
+    ).fetchone()
     return int(row[0]) if row else 0
 
 
 def _copy(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
     """COPY what is new; where another transaction writes one of the keys at the same time, INSERT decides."""
+    if not connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
+        connection.execute("SELECT 1")  # begins the caller's transaction; psycopg would commit one that we began
     try:
         with connection.transaction():
             return _copy_new(connection, flow, block, notify)
     except errors.UniqueViolation:
         return _insert(connection, flow, block, notify)
-    except (errors.InvalidTextRepresentation, errors.CharacterNotInRepertoire, psycopg.DataError) as error:
-        raise InputError(f"a payload for flow {flow!r} is not valid JSON text: {_first_line(error)}") from error
-    except errors.CheckViolation as error:
-        raise _bad_flow_name(flow) from error
 
 
 def _copy_new(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
@@ -131,12 +145,22 @@ def _new_only(cursor: psycopg.Cursor[Any], flow_id: int, block: Sequence[NewReco
     keys = [record.key for record in block if record.key is not None]
     if not keys:
         return block
+    # json costs half the time of a text[] parameter. Period by period, so that each key is one look into an index
+    # however the planner sees the table: one that has just grown has no statistics, and a scan for each block would
+    # make a load quadratic.
     known = {
         row[0]
         for row in cursor.execute(
-            "SELECT key FROM rpa.record"
-            " WHERE flow = %s AND key = ANY(ARRAY(SELECT json_array_elements_text(%s::json)))",
-            (flow_id, orjson.dumps(keys).decode()),  # half the time of a text[] parameter
+            """
+            SELECT g.key FROM json_array_elements_text(%s::json) AS g (key)
+            CROSS JOIN LATERAL (
+                SELECT FROM rpa.period p
+                CROSS JOIN LATERAL (
+                    SELECT FROM rpa.record r WHERE r.period = p.id AND r.flow = %s AND r.key = g.key LIMIT 1
+                ) AS here LIMIT 1
+            ) AS known
+            """,
+            (orjson.dumps(keys).decode(), flow_id),
         )
     }
     return list(_first_of_each_key(block, known))
@@ -170,41 +194,47 @@ def set_aside(connection: psycopg.Connection[Any], flow: str, rejected: Iterable
     count = 0
     iterator = iter(rejected)
     while block := list(islice(iterator, BLOCK)):
-        row = connection.execute(
-            """
-            WITH place AS MATERIALIZED (
-                SELECT rpa.flow_id(%(flow)s) AS flow, rpa.open_period() AS period,
-                       nextval('rpa.record_block') AS first
-            ), written AS (
-                INSERT INTO rpa.record (id, period, flow, key, payload)
-                SELECT place.first + g.ord - 1, place.period, place.flow, g.key, g.payload::json
-                FROM place, unnest(%(keys)s::text[], %(payloads)s::text[]) WITH ORDINALITY AS g (key, payload, ord)
-                WHERE g.key IS NULL
-                   OR NOT EXISTS (SELECT FROM rpa.record r WHERE r.flow = place.flow AND r.key = g.key)
-                ON CONFLICT DO NOTHING
-                RETURNING id, period, flow
-            ), dead AS (
-                INSERT INTO rpa.dead_letter (record_id, period, flow, kind, tries, reasons)
-                SELECT w.id, w.period, w.flow, 'unreadable', 0,
-                       ARRAY(SELECT json_array_elements_text((%(reasons)s::text[])[w.id - place.first + 1]::json))
-                FROM written w, place
-                RETURNING 1
-            )
-            SELECT count(*) FROM dead
-            """,
-            {
-                "flow": flow,
-                "keys": [record.key for record in block],
-                "payloads": [record.payload.decode() for record in block],
-                "reasons": [_json_list(record.reasons) for record in block],
-            },
-        ).fetchone()
-        count += int(row[0]) if row else 0
+        with _refusals(flow):
+            count += _set_aside(connection, flow, block)
     return count
 
 
+def _set_aside(connection: psycopg.Connection[Any], flow: str, block: Sequence[Rejected]) -> int:
+    connection.execute("SELECT rpa.open_period()")  # first: what is known must be read after a rotation waited for
+    row = connection.execute(
+        """
+        WITH place AS MATERIALIZED (
+            SELECT rpa.flow_id(%(flow)s) AS flow, rpa.open_period() AS period,
+                   nextval('rpa.record_block') AS first
+        ), written AS (
+            INSERT INTO rpa.record (id, period, flow, key, payload)
+            SELECT place.first + g.ord - 1, place.period, place.flow, g.key, g.payload::json
+            FROM place, unnest(%(keys)s::text[], %(payloads)s::text[]) WITH ORDINALITY AS g (key, payload, ord)
+            WHERE g.key IS NULL
+               OR NOT EXISTS (SELECT FROM rpa.record r WHERE r.flow = place.flow AND r.key = g.key)
+            ON CONFLICT DO NOTHING
+            RETURNING id, period, flow
+        ), dead AS (
+            INSERT INTO rpa.dead_letter (record_id, period, flow, kind, tries, reasons)
+            SELECT w.id, w.period, w.flow, 'unreadable', 0,
+                   ARRAY(SELECT json_array_elements_text((%(reasons)s::text[])[w.id - place.first + 1]::json))
+            FROM written w, place
+            RETURNING 1
+        )
+        SELECT count(*) FROM dead
+        """,
+        {
+            "flow": flow,
+            "keys": [record.key for record in block],
+            "payloads": [record.payload.decode() for record in block],
+            "reasons": [_json_list(record.reasons) for record in block],
+        },
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def _json_list(reasons: Sequence[str]) -> str:
-    return orjson.dumps(list(reasons)).decode()
+    return orjson.dumps([reason.replace("\x00", "\\0") for reason in reasons]).decode()
 
 
 def remember_request(
@@ -214,6 +244,7 @@ def remember_request(
 
     A twin that runs at the same time waits here until the first one commits or rolls back.
     """
+    check_flow_name(flow)
     mine = connection.execute(
         "INSERT INTO rpa.request (flow, key, digest) VALUES (rpa.flow_id(%s), %s, %s)"
         " ON CONFLICT DO NOTHING RETURNING 1",
@@ -242,6 +273,12 @@ def complete_request(
         " WHERE flow = rpa.flow_id(%s) AND key = %s",
         (accepted, duplicates, digest, flow, idempotency_key),
     )
+
+
+def check_flow_name(flow: str) -> None:
+    """Raises UsageError for a name that no flow can have."""
+    if not FLOW_NAME.fullmatch(flow):
+        raise _bad_flow_name(flow)
 
 
 def _bad_flow_name(flow: str) -> UsageError:

@@ -82,7 +82,7 @@ def forget_requests(connection: psycopg.Connection[Any], *, retention_days: floa
     """Delete remembered idempotency keys past the retention, 5,000 at the most; returns how many."""
     return connection.execute(
         "DELETE FROM rpa.request WHERE ctid = ANY(ARRAY(SELECT ctid FROM rpa.request"
-        " WHERE at < clock_timestamp() - make_interval(secs => %s) ORDER BY at LIMIT %s))",
+        " WHERE at < statement_timestamp() - make_interval(secs => %s) ORDER BY at LIMIT %s))",
         (retention_days * 86400, _REQUESTS),
     ).rowcount
 

@@ -30,7 +30,7 @@ CREATE TABLE rpa.record (
     payload     json        NOT NULL,      -- json, not jsonb: kept to the letter, and cheaper to write and read
     PRIMARY KEY (period, id)
 ) PARTITION BY LIST (period);
-CREATE UNIQUE INDEX record_key ON rpa.record (period, flow, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX record_key ON rpa.record (flow, key, period) WHERE key IS NOT NULL;
 
 CREATE TABLE rpa.result (
     record_id bigint  NOT NULL,
@@ -78,7 +78,9 @@ CREATE TABLE rpa.chunk (
     CHECK ((state = 'w') <= (not_before IS NOT NULL))
 ) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.05);
-CREATE INDEX chunk_ready   ON rpa.chunk (flow, id)         WHERE state = 'r';
+-- `id + 0`: an order that the primary key cannot give. With `id` alone the planner, who takes ready chunks to be
+-- spread evenly, may walk the primary key instead, over every waiting chunk and every other flow's.
+CREATE INDEX chunk_ready   ON rpa.chunk (flow, (id + 0))   WHERE state = 'r';
 CREATE INDEX chunk_waiting ON rpa.chunk (flow, not_before) WHERE state = 'w';
 CREATE INDEX chunk_leased  ON rpa.chunk (flow, id)         WHERE state = 'l';
 

@@ -5,9 +5,9 @@
 -- another. A lost claim (asynchronous commit) only wastes work: its lease id can then complete nothing.
 WITH picked AS MATERIALIZED (
     SELECT id, n FROM rpa.chunk
-    WHERE flow = %(flow)s AND state = 'r' AND id >= %(cursor)s
+    WHERE flow = %(flow)s AND state = 'r' AND id + 0 >= %(cursor)s
       AND NOT (SELECT paused FROM rpa.flow WHERE id = %(flow)s)
-    ORDER BY id LIMIT %(chunks)s
+    ORDER BY id + 0 LIMIT %(chunks)s
     FOR UPDATE SKIP LOCKED
 ), taken AS (
     SELECT id FROM (SELECT id, sum(n) OVER (ORDER BY id) - n AS before FROM picked) p
@@ -40,10 +40,11 @@ FROM taken WHERE c.id = taken.id
 RETURNING c.id, c.period, c.lo, c.hi, c.ids, c.tries, c.n, c.epoch, c.attempts, c.progress;
 
 -- name: promote
--- Make due retries ready, a bounded number at a time; answers how many records that is.
+-- Make due retries ready, a bounded number at a time; answers how many records that is. The time is that of the
+-- statement: a volatile clock would be no bound for the index, and every waiting chunk would be looked at.
 WITH due AS MATERIALIZED (
     SELECT id, n FROM rpa.chunk
-    WHERE flow = %(flow)s AND state = 'w' AND not_before <= clock_timestamp()
+    WHERE flow = %(flow)s AND state = 'w' AND not_before <= statement_timestamp()
     ORDER BY not_before LIMIT %(chunks)s
     FOR UPDATE SKIP LOCKED
 ), taken AS (

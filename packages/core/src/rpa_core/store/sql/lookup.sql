@@ -8,7 +8,7 @@ CROSS JOIN LATERAL (SELECT count(*) AS dead FROM (
     SELECT FROM rpa.dead_letter d WHERE d.flow = f.id LIMIT %(most)s) x) d
 LEFT JOIN LATERAL (
     SELECT 'r' AS state, sum(n) AS n, extract(epoch FROM now() - min(created_at))::float8 AS oldest_s
-    FROM (SELECT n, created_at FROM rpa.chunk WHERE flow = f.id AND state = 'r' ORDER BY id LIMIT %(most)s) r
+    FROM (SELECT n, created_at FROM rpa.chunk WHERE flow = f.id AND state = 'r' ORDER BY id + 0 LIMIT %(most)s) r
     UNION ALL
     SELECT 'w', sum(n), extract(epoch FROM now() - min(created_at))::float8
     FROM (SELECT n, created_at FROM rpa.chunk WHERE flow = f.id AND state = 'w' LIMIT %(most)s) w
