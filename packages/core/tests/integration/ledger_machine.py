@@ -23,7 +23,7 @@ from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim
 
 from . import ledger_checks as checks
-from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, effects, end_of
+from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, contents, effects, end_of
 
 _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
@@ -370,21 +370,13 @@ class LedgerMachine(RuleBasedStateMachine):
             retention.rotate(self.admin, period_days=0)
         if not drops:
             return
-        gone: dict[int, set[int]] = {}
-        for period, serial in self.admin.execute("SELECT period, (payload->>'serial')::integer FROM rpa.record"):
-            gone.setdefault(period, set()).add(serial)
-        ended = self.admin.execute("SELECT period, id, n_dead FROM rpa.chunk_done").fetchall()
-        wanted = self.admin.execute(
-            "SELECT id FROM rpa.period p WHERE closed_at IS NOT NULL"
-            " AND NOT EXISTS (SELECT FROM rpa.record r WHERE r.period = p.id"
-            "   AND NOT EXISTS (SELECT FROM rpa.result s WHERE s.period = r.period AND s.record_id = r.id)) ORDER BY 1"
-        ).fetchall()
+        closed = contents(self.admin)
         dropped = retention.drop_expired(self.admin, retention_days=0)
-        checks.expect("periods dropped", dropped, [row[0] for row in wanted])
-        for serial in {serial for period in dropped for serial in gone.get(period, ())}:
-            del self.model.committed[serial]
-        for period, chunk, n_dead in ended:
-            if period in dropped:
+        checks.expect("periods dropped", dropped, [period for period, (_, _, done) in closed.items() if done])
+        for serials, ended, _ in (closed[period] for period in dropped):
+            for serial in serials:
+                del self.model.committed[serial]
+            for chunk, n_dead in ended.items():
                 self.ended.pop(chunk, None)
                 self.model.put_back -= n_dead
         self.admin.execute("DELETE FROM machine.effect WHERE NOT EXISTS (SELECT FROM rpa.record WHERE id = record_id)")
@@ -410,7 +402,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _drain(self) -> None:
         while self.late:
-            self.end_late(0, True)  # type: ignore[call-arg]  # a rule is callable like the method it was made of
+            self.end_late(0, True)
         self.admin.execute("UPDATE rpa.chunk SET lease_until = clock_timestamp() - '1 h'::interval WHERE state = 'l'")
         self.expired |= set(self.holder.values())
         lookup.requeue(self.admin, FLOW)

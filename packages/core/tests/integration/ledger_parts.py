@@ -100,3 +100,20 @@ def end_of(
         end.moved.append(NewChunk(min(ids), max(ids), len(ids), ids, [1] * len(ids), delay_s))
     end.moved += remainder(chunk, [Record(*row) for row in rows], begun, parts)
     return end
+
+
+def contents(connection: psycopg.Connection[Any]) -> dict[int, tuple[set[int], dict[int, int], bool]]:
+    """For each period that has closed: its records' serials, its ended chunks with what they set aside, if all is done.
+
+    What is all done may be dropped.
+    """
+    closed: dict[int, tuple[set[int], dict[int, int], bool]] = {}
+    for period, serials, done in connection.execute(
+        "SELECT p.id, array_remove(array_agg((r.payload->>'serial')::integer), NULL),"
+        " bool_and(r.id IS NULL OR s.record_id IS NOT NULL) FROM rpa.period p"
+        " LEFT JOIN rpa.record r ON r.period = p.id LEFT JOIN rpa.result s ON s.period = p.id AND s.record_id = r.id"
+        " WHERE p.closed_at IS NOT NULL GROUP BY p.id ORDER BY p.id"
+    ).fetchall():
+        ended = connection.execute("SELECT id, n_dead FROM rpa.chunk_done WHERE period = %s", (period,)).fetchall()
+        closed[period] = (set(serials), dict(ended), done)
+    return closed

@@ -123,7 +123,7 @@ def test_an_edited_file_is_refused(empty: Database, package: Package) -> None:
 def test_a_newer_database_is_refused(empty: Database, package: Package) -> None:
     """A version that does not know the database's last migration says so instead of working on it."""
     _migrate(empty, package(m0001_first=_MAKE, m0002_second="SELECT 1;"))
-    with pytest.raises(SchemaError, match="0002_second of other.*at least as new"):
+    with pytest.raises(SchemaError, match=r"0002_second of other.*at least as new"):
         _migrate(empty, package(m0001_first=_MAKE))
 
 

@@ -183,7 +183,7 @@ def private_database(private_postgres: EmbeddedPostgres) -> Database:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A temporary folder that every account can reach, for programs that refuse to run as root; `tmp_path` is private."""
+    """A temporary folder that every account can reach (`tmp_path` is private): for programs that refuse root."""
     from tempfile import TemporaryDirectory
 
     from rpa_testkit.programs import temporary_root

@@ -126,13 +126,23 @@ def _account() -> Account:
 
 
 def copied(install: Path) -> Path:
-    """A world-readable copy named by the content's hash; made once, then shared by every process."""
+    """A world-readable copy named by the content's hash; made once, then shared by every process.
+
+    It keeps the wheel's layout: the programs look for their libraries in the folder `*.libs` beside the package.
+    """
+    package = install.parent
+    libraries = package.with_name(f"{package.name}.libs")
     target = temporary_root() / f"rpa-testkit-postgres-{_content_key(install)}"
     if not target.exists():
         staging = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         staging.chmod(0o755)
         for folder in ("bin", "lib", "share"):
-            shutil.copytree(install / folder, staging / folder, symlinks=True)
+            shutil.copytree(install / folder, staging / package.name / install.name / folder, symlinks=True)
+        if libraries.is_dir():  # the wheel for macOS has none
+            shutil.copytree(libraries, staging / libraries.name)
+        for path in staging.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o755)
         try:
             staging.rename(target)  # atomic; a twin that was first has left the same content there
         except OSError:
@@ -140,7 +150,7 @@ def copied(install: Path) -> Path:
     made = target.stat()
     if made.st_uid != os.geteuid() or made.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PostgresError(f"{target} belongs to another account or is writable by others; remove it")
-    return target
+    return target / package.name / install.name
 
 
 def _content_key(install: Path) -> str:
@@ -156,7 +166,7 @@ def _content_key(install: Path) -> str:
 def _recorded_hashes() -> Iterator[str]:
     """The hash of every program file, from the list that the wheel itself carries."""
     for file in importlib.metadata.files(_WHEEL) or ():
-        if _INSTALL in file.parts and file.hash is not None:
+        if file.hash is not None and (_INSTALL in file.parts or file.parts[0].endswith(".libs")):
             yield f"{file} {file.hash.value}"
 
 

@@ -117,12 +117,17 @@ def test_programs_that_nobody_cannot_reach_are_copied_once(
     found = programs.find()
     monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
     tmp_path.chmod(0o700)
-    hidden = tmp_path / "pginstall18"
+    package = found.bin.parent.parent
+    hidden = tmp_path / package.name / "pginstall18"
     shutil.copytree(found.bin.parent, hidden, symlinks=True)
+    shutil.copytree(package.with_name(f"{package.name}.libs"), tmp_path / f"{package.name}.libs")
     assert not programs.everyone_can_reach(hidden)
     copy = programs.copied(hidden)
     assert programs.everyone_can_reach(copy)
-    assert programs.Programs(bin=copy / "bin", account=found.account).version() == found.version()
+    tools = programs.Programs(bin=copy / "bin", account=found.account)
+    assert tools.version() == found.version()
+    for name in ("initdb", "pg_ctl", "psql", "pg_dump"):  # these need the libraries that came with the wheel
+        assert found.version() in tools.run(name, "--version")
     assert not (copy / "include").exists()
     made = copy.stat().st_ctime_ns
     assert programs.copied(hidden) == copy

@@ -23,11 +23,11 @@ class Section(BaseModel):
 
 
 class RetryConfig(Section):
-    """Reconnecting: capped exponential backoff with full jitter."""
+    """Reconnecting, without end: capped exponential backoff with jitter."""
 
-    max_attempts: int = variable("RETRY_ATTEMPTS", 8, "Attempts before one operation gives up", ge=1, le=1000)
+    max_attempts: int = variable("RETRY_ATTEMPTS", 8, "Tries to commit before outcomes are given back", ge=1, le=1000)
     base_s: Seconds = variable("RETRY_BASE", 0.1, "First upper bound of the random delay", gt=0, le=3600)
-    cap_s: Seconds = variable("RETRY_CAP", 10.0, "Largest upper bound of the random delay", gt=0, le=86400)
+    cap_s: Seconds = variable("RETRY_CAP", 2.0, "Largest upper bound of the random delay", gt=0, le=86400)
 
 
 class DatabaseConfig(Section):

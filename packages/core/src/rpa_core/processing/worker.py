@@ -47,6 +47,7 @@ class WorkerPolicy:
     commit_interval_s: float = 3.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_attempts=5, base_s=1.0, cap_s=300.0))
     retry_budget_ratio: float = 0.1
+    reconnect: RetryPolicy = field(default_factory=lambda: RetryPolicy(max_attempts=8, base_s=0.2, cap_s=2.0))
     retry_min_per_s: float = 10.0
 
 
@@ -83,7 +84,9 @@ class Worker:
         self._checkpoints = checkpoints or Checkpoints()
         self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
         self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
-        self._session = LedgerSession(open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events)
+        self._session = LedgerSession(
+            open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events, backoff=policy.reconnect
+        )
         self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints, self._clock)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
         self._accounting = Accounting(flow, policy.retry, budget, self._rand)
@@ -264,7 +267,7 @@ class Worker:
             def write_effects(connection: psycopg.Connection, ids: Sequence[int]) -> None:
                 effects(connection, [done[record_id] for record_id in ids])
 
-        pending = ends
+        pending, rounds = ends, 0
         with self._events.committing():
             while pending:
                 try:
@@ -281,6 +284,24 @@ class Worker:
                     completed, held = answer
                     self._tell([e for e in pending if e.chunk.id not in held], completed)
                     pending = [end for end in pending if end.chunk.id in held]
+                    rounds += 1
+                    if pending and self._policy.reconnect.exhausted(rounds):
+                        self._give_up(claim, pending, rounds, error)
+                        return
+
+    def _give_up(self, claim: Claim, ends: Sequence[ChunkOutcome], rounds: int, error: Exception) -> None:
+        """The database is there and still does not take the outcomes: let them be worked out again, later."""
+        delay_s = self._policy.retry.delay_s(rounds, self._rand) + 1.0
+        logger.error(
+            "outcomes of %d chunks not committed in %d rounds (%s): given back for %.0f s",
+            len(ends),
+            rounds,
+            error,
+            delay_s,
+            extra={"event.action": "claim.not_committed", "flow.name": self._flow.name},
+        )
+        chunks = [end.chunk for end in ends]
+        self._session.ask(lambda ledger: ledger.release(claim, chunks, delay_s=delay_s), mine=claim)
 
     def _tell(self, ends: Sequence[ChunkOutcome], kept: set[int]) -> None:
         for end in ends:

@@ -224,6 +224,7 @@ class _Container:
 
     def _worker(self, resources: Any, loop: asyncio.Runner | None) -> Worker:
         settings = self._config.worker
+        reconnect = self._config.database_connections["rpa_db"].retry_config
         gates = [self._gates.memory]
         if self._flow.next_flow:
             gates.append(self._gates.queue(self._flow.next_flow))
@@ -241,6 +242,9 @@ class _Container:
                     max_attempts=settings.max_tries, base_s=settings.retry_base_s, cap_s=settings.retry_cap_s
                 ),
                 retry_budget_ratio=settings.retry_budget_ratio,
+                reconnect=RetryPolicy(
+                    max_attempts=reconnect.max_attempts, base_s=reconnect.base_s, cap_s=reconnect.cap_s
+                ),
             ),
             stop=self._stop,
             wake=self._wake,
