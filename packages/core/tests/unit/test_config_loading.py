@@ -322,7 +322,7 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.requirement("R6.1")
 @pytest.mark.parametrize(
     ("cores", "memory", "pool", "claim"),
-    [(0.25, 64 << 20, 3, 409), (1.0, 128 << 20, 3, 819), (2.0, None, 5, 2000), (64.0, 64 << 30, 10, 2000)],
+    [(0.25, 64 << 20, 3, 409), (1.0, 128 << 20, 3, 819), (2.0, None, 5, 4000), (64.0, 64 << 30, 10, 4000)],
 )
 def test_defaults_follow_the_limits(cores: float, memory: int | None, pool: int, claim: int) -> None:
     """Pools and claims fit the container; a variable that is set wins."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from rpa_core.config.models import ResourceLimits
 
-_CLAIM_RECORDS = 2000
+_CLAIM_RECORDS = 4000
 _RECORD_BYTES = 16 * 1024  # a generous record with its result, decoded
 _CLAIM_SHARE = 0.1  # of the memory limit: the claim at hand may not be what kills the container
 
@@ -19,7 +19,7 @@ def pool_size(limits: ResourceLimits) -> int:
 
 
 def claim_records(limits: ResourceLimits) -> int:
-    """Upper bound of the records one claim holds, 50 to 2000."""
+    """Upper bound of the records one claim holds, 50 to 4000."""
     if limits.memory_bytes is None:
         return _CLAIM_RECORDS
     return max(50, min(_CLAIM_RECORDS, int(limits.memory_bytes * _CLAIM_SHARE / _RECORD_BYTES)))

@@ -115,7 +115,7 @@ class WorkerConfig(Section):
     lease_ttl_s: Seconds = variable("LEASE_TTL", 10.0, "How long a claim is held without renewal", ge=1, le=3600)
     chunk_size: int = variable("CHUNK_SIZE", 1000, "Records in one chunk at intake", ge=1, le=1000)
     claim_records: int = variable(
-        "CLAIM_RECORDS", 2000, "Most records one claim holds; follows the memory limit", ge=1, le=100_000
+        "CLAIM_RECORDS", 4000, "Most records one claim holds; follows the memory limit", ge=1, le=100_000
     )
     max_claims: int = variable("MAX_CLAIMS", 3, "Crashes before a chunk is bisected", ge=1, le=100)
     max_tries: int = variable("MAX_TRIES", 5, "Attempts before a record is set aside", ge=1, le=1000)

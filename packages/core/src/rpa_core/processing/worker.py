@@ -40,7 +40,7 @@ class WorkerPolicy:
     """The worker's knobs; times in seconds, sizes in records."""
 
     ttl_s: float = 10.0
-    claim_records: int = 2000
+    claim_records: int = 4000
     max_claims: int = 3
     poll_max_s: float = 1.0
     claim_target_s: float = 0.5
