@@ -1,8 +1,9 @@
 """Write-ahead log per record, beyond the payload: what replication, archiving and the disk have to bear.
 
-Processing is measured from the release of a paused queue to its last completion. Records are processed soon after their
-intake, so that no checkpoint lies between. The worst case is given as well: right after a CHECKPOINT the first change of
-every page is in the log as a full-page image, and with checksums the hint bits of a record that is read are a change.
+Processing is measured from the release of a paused queue to its last completion. Records are processed soon after
+their intake, so that no checkpoint lies between. The worst case is given as well: right after a CHECKPOINT the first
+change of every page is in the log as a full-page image, and with checksums the hint bits of a record that is read are
+a change.
 """
 
 from __future__ import annotations

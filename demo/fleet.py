@@ -34,7 +34,7 @@ class Fleet:
         self._by_flow = by_flow
         self._environ = {k: v for k, v in os.environ.items() if not k.startswith("CONTAINER_")} | dict(environ)
         self._logs = logs
-        self._rand = random.Random(seed)
+        self._rand = random.Random(seed)  # noqa: S311 - which worker to kill, nothing secret
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._names = [f"{flow}-{number}" for flow in FLOWS for number in range(1, per_flow + 1)]
         self.kills: list[str] = []

@@ -57,8 +57,6 @@ SELECT format('record %s has a result by lease %s, but lease %s ended chunk %s',
 FROM rpa.result s LEFT JOIN rpa.chunk_done d ON d.id = s.chunk_id
 WHERE d.lease_id IS DISTINCT FROM (s.data->>'lease')::uuid
 UNION ALL
-SELECT format('chunk %s has %s attempts in %s claims', id, attempts, epoch) FROM rpa.chunk WHERE attempts > epoch
-UNION ALL
 SELECT format('chunk %s moved %s records and its children list %s', d.id, d.n_moved, held.n) FROM rpa.chunk_done d
 CROSS JOIN LATERAL (SELECT coalesce(sum(n), 0) AS n FROM (
     SELECT n FROM rpa.chunk WHERE parent = d.id UNION ALL SELECT n FROM rpa.chunk_done WHERE parent = d.id) x) held

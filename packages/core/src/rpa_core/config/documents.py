@@ -19,12 +19,13 @@ _PAGE_HEAD = f"""\
 
 Written by `rpa config page`; do not edit.
 
-A worker is configured by environment variables. Each may instead come from a file that `NAME_FILE` names, or from a mounted
-secret, `/run/secrets/<name in lower case>`, with or without `container_` in front ({SECRETS_DIR} lists other directories).
-The environment wins over files, files over mounted secrets, those over defaults; `NAME` and `NAME_FILE` together are an error.
-Times are seconds or `10s`, `5m`; sizes are bytes or `64MiB`. Limits come from the cgroup where no variable says otherwise.
-An unknown `CONTAINER_` variable is an error with the nearest name, unless {STRICT}=false. `rpa config check` names every
-mistake at once, `rpa config show` says where each value comes from."""
+A worker is configured by environment variables. Each may instead come from a file that `NAME_FILE` names, or from a
+mounted secret, `/run/secrets/<name in lower case>`, with or without `container_` in front ({SECRETS_DIR} lists
+other directories). The environment wins over files, files over mounted secrets, those over defaults; `NAME` and
+`NAME_FILE` together are an error. Times are seconds or `10s`, `5m`; sizes are bytes or `64MiB`. Limits come from the
+cgroup where no variable says otherwise. An unknown `CONTAINER_` variable is an error with the nearest name, unless
+{STRICT}=false. `rpa config check` names every mistake at once, `rpa config show` says where each
+value comes from."""
 
 _HEAD = f"""\
 # Every variable that is known, with its default. A line that starts with '#' is not set.

@@ -40,8 +40,8 @@ class ContainerConfigManager:
 
     `flow_settings` is a flow's own settings model; its variables become known names. `flow_name` given here wins
     over `CONTAINER_FLOW_NAME`. `others` is asked for the models of other flows only when a name is unknown: one
-    environment may serve several flows. `databases` are the ones that must be configured. With `needs_flow=False` (tools
-    that run no flow) the flow's name may be absent and becomes `none`.
+    environment may serve several flows. `databases` are the ones that must be configured. With `needs_flow=False`
+    (tools that run no flow) the flow's name may be absent and becomes `none`.
     """
 
     def __init__(

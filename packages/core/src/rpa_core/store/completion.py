@@ -21,11 +21,11 @@ _STATEMENT_TIMEOUT = "20s"
 _IDLE_TIMEOUT = "10s"
 
 
-class EffectFailed(Exception):  # noqa: N818 - never leaves the store
+class EffectFailed(Exception):
     """The flow's effects raised something else than an error of PostgreSQL."""
 
 
-class NotHeld(Exception):  # noqa: N818 - an answer, not an error: it never leaves the store
+class NotHeld(Exception):
     """Some chunks are not under this lease any more; `held` are those that are."""
 
     def __init__(self, held: set[int]) -> None:

@@ -49,11 +49,11 @@ class _Applied:
 
 
 def _files(package: str) -> list[tuple[int, str, bytes]]:
-    found = []
-    for entry in resources.files(package).iterdir():
-        if match := _FILE.match(entry.name):
-            found.append((int(match[1]), match[2], entry.read_bytes()))
-    return sorted(found)
+    return sorted(
+        (int(match[1]), match[2], entry.read_bytes())
+        for entry in resources.files(package).iterdir()
+        if (match := _FILE.match(entry.name))
+    )
 
 
 def migrate(dsn: str) -> list[str]:
