@@ -23,7 +23,7 @@ from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim
 
 from . import ledger_checks as checks
-from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, contents, effects, end_of
+from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, contents, effects, end_of, fresh
 
 _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
@@ -62,8 +62,6 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.engine.ledger(
             connect(self.dsn), flow=FLOW, owner=f"worker-{worker}", ttl_s=_TTL_S, checkpoints=self.traps[worker]
         )
-
-    # ---- records in ----
 
     @initialize(n=st.integers(2, 6), records=st.sampled_from([1, 3, 50]))
     def begin(self, n: int, records: int) -> None:
@@ -120,16 +118,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def _new(self, n: int, keyed: bool, again: int) -> tuple[dict[int, str | None], list[NewRecord]]:
         serials = range(self.serial, self.serial + n)
         self.serial += n
-        new = {serial: f"key {serial}" if keyed else None for serial in serials}
-        records = [NewRecord(b'{"serial": %d}' % serial, key) for serial, key in new.items()]
-        known = [NewRecord(b'{"serial": -1}', key) for key in self.model.committed.values() if key is not None]
-        return new, [*records, *known[:again], *(records[:1] if keyed and again == 3 else ())]
+        return fresh(serials, keyed, again, self.model.committed.values())
 
     def _commit(self, new: dict[int, str | None]) -> None:
         self.model.committed |= new
         self.engine.committed(self.admin)
-
-    # ---- claims ----
 
     @precondition(lambda self: self.model.states["r"])
     @rule(worker=st.integers(0, 2), records=st.sampled_from([1, 3, 50]), chunks=st.integers(1, 4), ahead=st.booleans())
@@ -234,8 +227,6 @@ class LedgerMachine(RuleBasedStateMachine):
         wrote = self.ledgers[holding.worker].progress(holding.claim, chosen, position)
         checks.expect("progress noted", wrote, chosen.id in self._owned(holding.claim))
 
-    # ---- ends ----
-
     @precondition(lambda self: self.holder)
     @rule(
         which=_LIVE,
@@ -328,8 +319,6 @@ class LedgerMachine(RuleBasedStateMachine):
             for chunk, rows in zip(holding.claim.chunks, holding.rows, strict=True)
         ]
 
-    # ---- what happens beside ----
-
     @precondition(lambda self: self.model.states["w"])
     @rule(due=st.booleans(), records=st.sampled_from([1, 50]), asked=st.booleans())
     def promote(self, due: bool, records: int, asked: bool) -> None:
@@ -380,8 +369,6 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.ended.pop(chunk, None)
                 self.model.put_back -= n_dead
         self.admin.execute("DELETE FROM machine.effect WHERE NOT EXISTS (SELECT FROM rpa.record WHERE id = record_id)")
-
-    # ---- after every step ----
 
     @invariant()
     def every_record_is_in_one_place(self) -> None:

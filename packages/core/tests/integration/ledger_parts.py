@@ -117,3 +117,13 @@ def contents(connection: psycopg.Connection[Any]) -> dict[int, tuple[set[int], d
         ended = connection.execute("SELECT id, n_dead FROM rpa.chunk_done WHERE period = %s", (period,)).fetchall()
         closed[period] = (set(serials), dict(ended), done)
     return closed
+
+
+def fresh(
+    serials: Iterable[int], keyed: bool, again: int, known: Iterable[str | None]
+) -> tuple[dict[int, str | None], list[NewRecord]]:
+    """New records by serial, and what to enqueue: these, and `again` of the keys that are known already."""
+    new = {serial: f"key {serial}" if keyed else None for serial in serials}
+    records = [NewRecord(b'{"serial": %d}' % serial, key) for serial, key in new.items()]
+    twins = [NewRecord(b'{"serial": -1}', key) for key in known if key is not None][:again]
+    return new, [*records, *twins, *(records[:1] if keyed and again == 3 else ())]
