@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ci.sources import dotted, imports, modules, where
+from ci.sources import PACKAGES, dotted, imports, modules, where
 
 # From the top down: a room imports rooms below its own line, never its neighbours on the same line.
 ROOMS = (
@@ -65,5 +65,18 @@ def test_packages_import_along_the_arrows(package: str) -> None:
         for path in modules(package)
         for name, line in imports(path)
         if name.split(".")[0].startswith("rpa_") and name.split(".")[0] not in ARROWS[package]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.requirement("D4")
+def test_unit_tests_need_only_what_their_package_needs() -> None:
+    """A package is unit-tested alone: core's and flows' tests there do without the testkit."""
+    wrong = [
+        f"{where(path, line)}: {name}"
+        for package, arrows in ARROWS.items()
+        for path in sorted((PACKAGES[package].parents[1] / "tests" / "unit").rglob("*.py"))
+        for name, line in imports(path)
+        if name.split(".")[0].startswith("rpa_") and name.split(".")[0] not in arrows
     ]
     assert not wrong, "\n".join(wrong)

@@ -97,7 +97,7 @@ def test_tasks_quote_what_they_are_given() -> None:
         tasks.sh(MockContext(run={command: Result()}), "psql", "another")
 
 
-@pytest.mark.requirement("D1")
+@pytest.mark.requirement("D1", "R3.5")
 def test_a_skipped_test_is_found_in_the_report(tmp_path: Path) -> None:
     """An expected failure is not one."""
     report = tmp_path / "junit.xml"

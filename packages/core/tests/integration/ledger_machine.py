@@ -101,9 +101,8 @@ class LedgerMachine(RuleBasedStateMachine):
         late = self.late.pop(which % len(self.late))
         if commits:
             late.connection.commit()
-        late.connection.close()
-        if commits:
             self._commit(late.records)
+        late.connection.close()
 
     @precondition(lambda self: self.model.unreadable < 3)
     @rule(n=st.integers(1, 2))

@@ -70,18 +70,24 @@ def test_a_second_signal_ends_the_process_at_once(engine: Engine) -> None:
 def test_drains_at_random_moments_lose_and_repeat_nothing(engine: Engine) -> None:
     """Ten times under full load, beside a worker that stays: exit 0 each time, and every record handled once."""
     rand = random.Random(20)
-    n = 9_000
+    n = 0
     engine.make_effect_table()
-    engine.enqueue(({"n": number, "ms": 1} for number in range(n)), chunk_size=300)
+
+    def load(some: int) -> int:
+        engine.enqueue(({"n": number, "ms": 1} for number in range(some)), chunk_size=300, key=f"from{n}-")
+        return n + some
+
+    n = load(1500)
     engine.start("EFFECTS", claim_records=600)
     for round_ in range(10):
         worker = engine.start("EFFECTS", claim_records=600)
-        enough = sum(engine.seen().values()) + rand.randrange(1, 900)
+        worker.process.wait_for_log("listening on", 20)  # it hears signals from before then on
+        while engine.unfinished() < 1500:
+            n = load(1500)
+        enough = sum(engine.seen().values()) + rand.randrange(1, 700)
         until(lambda: sum(engine.seen().values()) >= enough, 20, "more work", engine.describe)  # noqa: B023 - called here
         if round_ % 2:
             worker.wait_started()
-        else:
-            worker.process.wait_for_log("listening on", 20)  # it hears signals from before then on
         worker.process.terminate()
         assert worker.process.wait(10) == 0, worker.process.log_text()
     assert engine.settle(60) == {"done": n}

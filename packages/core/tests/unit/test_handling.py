@@ -236,9 +236,3 @@ def test_the_middle_of_a_batch_is_reached_once(n: int, yes: int, reached: int) -
     checkpoints = _Seen()
     _handling(lambda record, _: Done(record.id), yes=yes, checkpoints=checkpoints).run(_records(n))
     assert checkpoints.points == [Point.MID_BATCH] * reached
-
-
-def test_an_async_flow_needs_a_loop() -> None:
-    """Said when the worker is made, not at its first record."""
-    with pytest.raises(ValueError, match="flow act is async"):
-        _handling(_act_async)

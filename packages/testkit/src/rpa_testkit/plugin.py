@@ -20,7 +20,7 @@ _ISOLATION = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the option."""
     group = parser.getgroup("rpa")
     group.addoption(
         "--postgres-dsn",
@@ -28,21 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="use this PostgreSQL (a superuser's URL) instead of the embedded one (env: RPA_TEST_DSN)",
     )
-    group.addoption(
-        "--fail-on-skip",
-        action="store_true",
-        help="a skipped test fails the run: where everything is meant to be there, nothing may be left out",
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers, and the watch on skips."""
+    """Register the markers."""
     config.addinivalue_line("markers", "requirement(*ids): the requirements that this test proves")
     config.addinivalue_line("markers", "integration: uses a real server, real processes (set by the folder)")
     config.addinivalue_line("markers", "slow: takes more than five seconds")
     config.addinivalue_line("markers", "alone: measures time or memory, so it runs after the others and by itself")
-    if config.getoption("--fail-on-skip") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_SkipWatch())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,30 +72,6 @@ def pytest_runtest_makereport(
     if report.failed and workers is not None:
         report.sections.append(("worker processes", workers.logs()))
     return report
-
-
-class _SkipWatch:
-    """Turns a run that left tests out into a failed one; sees the reports of all xdist workers."""
-
-    def __init__(self) -> None:
-        self._skipped: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.skipped and not hasattr(report, "wasxfail"):
-            self._skipped.append(report.nodeid)
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.skipped:
-            self._skipped.append(report.nodeid)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._skipped and exitstatus == pytest.ExitCode.OK:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        for nodeid in self._skipped:
-            terminalreporter.write_line(f"SKIPPED, and --fail-on-skip allows none: {nodeid}", red=True)
 
 
 def _isolated(item: pytest.Item) -> AbstractContextManager[None]:

@@ -81,21 +81,6 @@ def test_the_same_tests_run_below_integration(pytester: pytest.Pytester) -> None
     result.assert_outcomes(passed=1)
 
 
-@pytest.mark.requirement("D1", "R3.5")
-@pytest.mark.parametrize(("options", "code"), [((), 0), (("--fail-on-skip",), 1), (("--fail-on-skip", "-n", "2"), 1)])
-def test_a_skipped_test_can_fail_the_run(pytester: pytest.Pytester, options: tuple[str, ...], code: int) -> None:
-    """What did not run is never reported as passed, with xdist too; an expected failure is no skip."""
-    pytester.makepyfile(
-        "import pytest\n"
-        "def test_there(): pass\n"
-        "@pytest.mark.xfail\ndef test_known(): raise ValueError\n"
-        "def test_away(): pytest.skip('no such program')\n"
-    )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
-    assert result.ret == code
-    assert ("--fail-on-skip allows none" in result.stdout.str()) == bool(code)
-
-
 @pytest.mark.requirement("R9.6")
 def test_all_xdist_workers_share_one_server(pytester: pytest.Pytester) -> None:
     """Two workers, one port; the last one's end takes the server with it."""
