@@ -22,7 +22,7 @@ MEMBERS = {"core": ["core"], "flows": ["core", "flows"], "testkit": ["core", "te
 EVERYTHING = ["core", "flows", "testkit"]
 SOURCES = ["packages", "demo", "benchmarks", "ci", "tests", "noxfile.py", "tasks.py"]
 
-nox.options.default_venv_backend = "uv|virtualenv"  # uv if it is there; plain pip is enough
+nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"  # locked requirements: what is installed already is what is wanted
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = False  # every supported Python that is present
@@ -31,13 +31,13 @@ nox.options.sessions = ["lint", "typecheck", "unit" if CI else f"unit-{HERE}", "
 
 def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None) -> Path:
     """Install a lock and our own wheels, print the versions, return the session's reports folder."""
-    pip = ["uv", "pip"] if session.venv_backend == "uv" else ["python", "-m", "pip"]
-    session.install("--quiet", "--require-hashes", "-r", f"requirements/{lock}.txt")
+    python = str(Path(session.bin) / "python")
+    session.run(sys.executable, "-m", "ci.install", python, f"requirements/{lock}.txt", external=True)
     if wheels:
         # What they need is in the lock. Reinstalled, because the version stays the same while one works.
         files = [str(next(Path("dist").glob(f"rpa_{wheel}-*.whl"))) for wheel in wheels]
         session.install("--quiet", "--no-deps", "--no-index", "--force-reinstall", *files)
-    session.run(*pip, "check", silent=True)
+    session.run("python", "-m", "pip", "check", silent=True)
     session.run("python", "-m", "ci.versions")
     reports = Path("reports") / session.name.replace("(", "-").replace(")", "")
     reports.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def unit(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """Integration tests on the embedded PostgreSQL (or on `-- --postgres-dsn URL`)."""
     reports = prepare(session, "test", wheels=EVERYTHING)
-    pytest(session, reports, tests("integration"), "-n", "auto", "-m", "not alone")
+    pytest(session, reports, tests("integration"), "-n", "4", "-m", "not alone")
     pytest(session, reports, tests("integration"), "-q", "-m", "alone", name="alone")
 
 

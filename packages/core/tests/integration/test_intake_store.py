@@ -309,7 +309,7 @@ def test_enqueue_by_plain_sql(admin: psycopg.Connection[Any]) -> None:
     assert one(admin, "SELECT count(*) FROM rpa.record") == 5
 
 
-@pytest.mark.requirement("R5.4", "R3.4")
+@pytest.mark.requirement("R5.4")
 def test_workers_are_told_once_at_the_commit(database: Database, caller: psycopg.Connection[Any]) -> None:
     """One notification a transaction, however many chunks it wrote, and none before it commits."""
     with connect(database.dsn) as listener:

@@ -39,7 +39,7 @@ def _status(connection: psycopg.Connection[Any], key: str = "k0") -> lookup.Reco
     return status
 
 
-@pytest.mark.requirement("R8.7", "R3.4")
+@pytest.mark.requirement("R8.7")
 def test_a_record_is_followed_through_every_state(
     database: Database, admin: psycopg.Connection[Any], ledger: Ledger
 ) -> None:
@@ -142,7 +142,7 @@ def test_dead_letters_are_put_back_by_choice(
     assert lookup.done_counts(admin) == {FLOW: 2500}
 
 
-@pytest.mark.requirement("R8.7", "R3.4")
+@pytest.mark.requirement("R8.7")
 def test_put_back_starts_with_a_clean_slate_and_tells_workers(
     database: Database, admin: psycopg.Connection[Any], ledger: Ledger
 ) -> None:
@@ -175,7 +175,7 @@ def test_dead_letters_of_several_periods_are_put_back(
     assert len(end(ledger, claim)) == 2
 
 
-@pytest.mark.requirement("R8.7", "R3.4")
+@pytest.mark.requirement("R8.7")
 def test_requeue_makes_what_waits_ready(database: Database, admin: psycopg.Connection[Any], ledger: Ledger) -> None:
     """What waits for its next try is tried now; its tries are kept."""
     fill(database.dsn, 6, chunk_size=3)
@@ -198,7 +198,7 @@ def test_due_retries_are_promoted(database: Database, admin: psycopg.Connection[
     assert ledger.promote(records=100) == 10
 
 
-@pytest.mark.requirement("R5.8", "R6.5")
+@pytest.mark.requirement("R6.5")
 def test_a_paused_flow_is_not_claimed(database: Database, admin: psycopg.Connection[Any], ledger: Ledger) -> None:
     """Neither new work nor what ran out; who holds a lease may finish; depths say that it is paused."""
     fill(database.dsn, 4, chunk_size=2)

@@ -86,7 +86,7 @@ def test_work_goes_on_across_periods(database: Database, admin: psycopg.Connecti
     ]
 
 
-@pytest.mark.requirement("R6.2", "R8.4")
+@pytest.mark.requirement("R6.2")
 def test_finished_periods_are_dropped_whole(
     database: Database, admin: psycopg.Connection[Any], ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:

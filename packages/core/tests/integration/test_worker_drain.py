@@ -66,6 +66,7 @@ def test_a_second_signal_ends_the_process_at_once(engine: Engine) -> None:
     assert worker.process.wait(3) == 143
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R5.5", "R3.1")
 def test_drains_at_random_moments_lose_and_repeat_nothing(engine: Engine) -> None:
     """Ten times under full load, beside a worker that stays: exit 0 each time, and every record handled once."""

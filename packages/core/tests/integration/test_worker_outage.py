@@ -43,6 +43,7 @@ def _ready(worker: Running) -> bool:
     return worker.get("/health/ready").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R2.5", "R8.1", "R8.2", "R2.2", "R3.3")
 def test_two_crashes_of_the_server_under_load(private_engine: Engine, private_postgres: EmbeddedPostgres) -> None:
     """Stopped with `immediate` twice, once for seconds: live all along, ready again by itself, every effect once."""

@@ -41,7 +41,7 @@ def test_probes_answer_while_a_handler_burns_cpu(
     assert worker.process.running
 
 
-@pytest.mark.requirement("R5.1", "R8.5")
+@pytest.mark.requirement("R5.1")
 def test_a_main_loop_that_hangs_fails_liveness_and_ends(engine: Engine) -> None:
     """A handler that never returns: not live past the heartbeat's age, then exit 70 with a dump of all threads."""
     engine.enqueue([{"n": 0, "do": "hang"}])

@@ -38,6 +38,7 @@ def _settle(engine: Engine, *supervisors: Supervisor, timeout_s: float = 60) -> 
     until(settled, timeout_s, "all records to have an outcome", engine.describe)
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R8.7", "R8.2")
 @pytest.mark.parametrize(
     ("flow", "n", "chunk_size", "poison"),
@@ -63,6 +64,7 @@ def test_a_record_that_kills_the_process_is_set_aside_alone(
     assert supervisor.crashes <= 5  # unsuspected, noted, and max_claims alone
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R8.7", "R8.2", "R5.4")
 def test_many_small_chunks_do_not_go_down_with_one_record(engine: Engine) -> None:
     """Chunks of one record, two workers that claim many at once: what one of them does counts against it alone."""

@@ -106,6 +106,7 @@ def test_all_xdist_workers_share_one_server(pytester: pytest.Pytester) -> None:
     until(lambda: not home.exists(), 20.0, "the shared server's home to be removed")
 
 
+@pytest.mark.alone
 @pytest.mark.requirement("R9.6")
 def test_another_server_can_be_given(pytester: pytest.Pytester, postgres_server: EmbeddedPostgres) -> None:
     """With --postgres-dsn the same tests run on a server that was there before, which is never stopped."""

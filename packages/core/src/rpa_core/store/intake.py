@@ -112,6 +112,8 @@ def _insert(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewR
 
 def _copy(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
     """COPY what is new; where another transaction writes one of the keys at the same time, INSERT decides."""
+    if all(record.key is None for record in block):
+        return _copy_new(connection, flow, block, notify)  # nothing to collide with: no savepoint
     if not connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
         connection.execute("SELECT 1")  # begins the caller's transaction; psycopg would commit one that we began
     try:
