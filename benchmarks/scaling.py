@@ -14,7 +14,7 @@ _NUMBERS = (1, 2, 4, 8, 16)
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """No-op throughput by number of workers, and what is left of the peak when more are added."""
-    records = bench.size(200_000, 4_000)
+    records = bench.size(600_000, 4_000)
     numbers = _NUMBERS[:2] if bench.quick else _NUMBERS
     speeds: dict[int, list[float]] = {number: [] for number in numbers}
     with bench.ledger() as ledger:

@@ -22,6 +22,7 @@ from rpa_core.store.lookup import FlowDepth, flow_depths
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.watcher")
+_LOOK_S = 0.5  # a notification ends the wait at once; only chores and the end of the worker may wait as long
 _SAMPLE_S = 2.0
 _HOUSE_S = 60.0
 _RECONNECT_S = 2.0
@@ -66,7 +67,7 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, within about a tenth of a second."""
+        """End the thread, within about half a second."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=2)
@@ -87,10 +88,10 @@ class Watcher:
         while not self._stop.is_set():
             self._chores(connection)
             if self._listen:
-                for _ in connection.notifies(timeout=0.1, stop_after=1):
+                for _ in connection.notifies(timeout=_LOOK_S, stop_after=1):
                     self._wake.set()
             else:
-                pause(self._stop, 0.1)
+                pause(self._stop, _LOOK_S)
 
     def _chores(self, connection: psycopg.Connection[Any]) -> None:
         now = self._clock.monotonic()
