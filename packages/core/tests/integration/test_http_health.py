@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from rpa_core.errors import ConfigError, UsageError
+from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.model import Check, Finding
 from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.server import HttpConfig, HttpServer
+from rpa_core.health.server import HttpServer
 from rpa_core.observability.metrics import Metrics
 
 

@@ -15,9 +15,10 @@ import pytest
 
 from rpa_core.errors import StoreRefused, StoreUnavailable
 from rpa_core.formats import BadLine, decompressed, read
+from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.intake_api import Accepted, BadLines, StatusView, Upload
 from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.server import HttpConfig, HttpServer
+from rpa_core.health.server import HttpServer
 from rpa_testkit.waits import until
 
 TOKEN = "s3same-0pen"

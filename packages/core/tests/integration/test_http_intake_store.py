@@ -15,9 +15,10 @@ import psycopg
 import pytest
 
 from rpa_core.health.checks import database_check
+from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.intake import StoreIntake
 from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.server import HttpConfig, HttpServer
+from rpa_core.health.server import HttpServer
 from rpa_core.observability.metrics import Metrics
 from rpa_core.store.connect import connect, open_pool
 from rpa_testkit.waits import until

@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from rpa_core.config.models import ContainerConfig, HealthCheckConfig, IntakeConfig
 from rpa_core.errors import StoreUnavailable, UsageError
 from rpa_core.health.checks import backlog_check
+from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.model import Check, Finding, Scope, as_json
 from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.server import HttpConfig
 from rpa_core.observability.metrics import Metrics
 
 

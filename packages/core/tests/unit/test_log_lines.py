@@ -15,7 +15,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from rpa_core.observability.logs import Logging, Service, configure
+from rpa_core.observability.format import Service
+from rpa_core.observability.logs import Logging, configure
 from rpa_core.observability.redaction import Redactor
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rpa_core.health.monitor import HealthMonitor
 
 # Rooms above this one, found by name when their method is called; see the room's docstring.
-_WAIT = "rpa_core.services.waiting:wait_for_dependencies"
+_WAIT = "rpa_core.services.orchestrator:wait_for_dependencies"
 _MONITOR = "rpa_core.runtime.monitoring:build_monitor"
 
 

@@ -13,8 +13,8 @@ from rpa_core.health.intake_api import IntakeApi
 from rpa_core.health.problems import problem, too_large, try_later
 
 if TYPE_CHECKING:
+    from rpa_core.health.http_config import HttpConfig
     from rpa_core.health.monitor import HealthMonitor
-    from rpa_core.health.server import HttpConfig
 
 _FORMS = {
     "application/json": Format.JSON,

@@ -21,7 +21,7 @@ from rpa_core.health.uploads import Records
 from rpa_core.version import VERSION
 
 if TYPE_CHECKING:
-    from rpa_core.health.server import HttpConfig
+    from rpa_core.health.http_config import HttpConfig
     from rpa_core.observability.metrics import Metrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]

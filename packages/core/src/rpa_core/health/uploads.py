@@ -19,8 +19,8 @@ from rpa_core.health.intake_api import Accepted, IntakeApi, Upload
 from rpa_core.health.problems import json_response, problem
 
 if TYPE_CHECKING:
+    from rpa_core.health.http_config import HttpConfig
     from rpa_core.health.monitor import HealthMonitor
-    from rpa_core.health.server import HttpConfig
 
 
 class Records:

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rpa_core.observability.redaction import HIDDEN, Redactor
-
-if TYPE_CHECKING:
-    from rpa_core.observability.logs import Service
 
 ECS_VERSION = "8.11.0"
 MAX_LINE_BYTES = 8 * 1024  # CRI-O splits at 8 KiB, Docker and containerd at 16: a split line is broken JSON
 _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}
 _DEEPEST = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Who writes: the `service.*` fields of every line."""
+
+    name: str = "rpa"
+    version: str = ""
+    environment: str = ""
+    node: str = ""
 
 
 class JsonFormatter(logging.Formatter):

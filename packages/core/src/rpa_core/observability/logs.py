@@ -9,23 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal, TextIO
 
-from rpa_core.observability.format import ConsoleFormatter, JsonFormatter
+from rpa_core.observability.format import ConsoleFormatter, JsonFormatter, Service
 from rpa_core.observability.hooks import Hooks
 from rpa_core.observability.redaction import Redactor
 from rpa_core.observability.writer import QueueWriter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """Who writes: the `service.*` fields of every line."""
-
-    name: str = "rpa"
-    version: str = ""
-    environment: str = ""
-    node: str = ""
 
 
 class Logging:

@@ -19,7 +19,8 @@ from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.models import ContainerConfig
 from rpa_core.errors import DependencyUnavailable, RpaError
-from rpa_core.observability.logs import Logging, Service, configure
+from rpa_core.observability.format import Service
+from rpa_core.observability.logs import Logging, configure
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
 from rpa_core.processing.worker import Worker, WorkerPolicy

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rpa_core.config.models import ContainerConfig
+from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.monitor import HealthMonitor
-from rpa_core.health.server import HttpConfig, HttpServer
+from rpa_core.health.server import HttpServer
 from rpa_core.observability.metrics import Metrics
 from rpa_core.runtime import flows
 from rpa_core.runtime.gates import Gates

@@ -197,3 +197,18 @@ class ServiceOrchestrator:
 
 def _text(found: Diagnosis | None) -> str:
     return found.text if found is not None else "no answer"
+
+
+def wait_for_dependencies(
+    config: ContainerConfig,
+    timeout_s: float,
+    *,
+    stop: threading.Event | None = None,
+    on_state: Callable[[str, bool], None] | None = None,
+) -> bool:
+    """Wait for everything required; what `ContainerConfigManager.wait_for_dependencies` calls.
+
+    False at the deadline or when `stop` is set. Raises `StoreRefused` or `DependencyUnavailable` at once where
+    waiting cannot help.
+    """
+    return ServiceOrchestrator(config, stop=stop, on_state=on_state).wait_for_dependencies(timeout_s)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rpa_core.clock import Clock, SystemClock
-from rpa_core.config.models import ContainerConfig
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.services.diagnosis import Diagnosis
 from rpa_core.waits import pause
@@ -86,20 +85,3 @@ class Waiter:
             _log.error("%s; giving up: %s", head, why, extra=extra)
         else:
             _log.warning("%s; next try in %.2f s", head, delay, extra=extra)
-
-
-def wait_for_dependencies(
-    config: ContainerConfig,
-    timeout_s: float,
-    *,
-    stop: threading.Event | None = None,
-    on_state: Callable[[str, bool], None] | None = None,
-) -> bool:
-    """Wait for everything required; what `ContainerConfigManager.wait_for_dependencies` calls.
-
-    False at the deadline or when `stop` is set. Raises `StoreRefused` or `DependencyUnavailable` at once where
-    waiting cannot help.
-    """
-    from rpa_core.services.orchestrator import ServiceOrchestrator
-
-    return ServiceOrchestrator(config, stop=stop, on_state=on_state).wait_for_dependencies(timeout_s)
