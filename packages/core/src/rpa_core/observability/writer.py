@@ -30,9 +30,12 @@ class QueueWriter(logging.Handler):
         self._thread = threading.Thread(target=self._run, name="rpa-log-writer", daemon=True)
         self._thread.start()
 
-    def createLock(self) -> None:  # noqa: N802 - the base class's name
-        """No handler lock: the queue has its own, and formatting may run in parallel."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        """Without the handler's lock: the queue has its own, and formatting may run in parallel."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return passed
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the formatted record; never raises, never waits for the stream."""
