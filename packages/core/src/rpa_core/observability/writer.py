@@ -30,11 +30,11 @@ class QueueWriter(logging.Handler):
         self._thread = threading.Thread(target=self._run, name="rpa-log-writer", daemon=True)
         self._thread.start()
 
-    def handle(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+    def handle(self, record: logging.LogRecord) -> bool:
         """Without the handler's lock: the queue has its own, and formatting may run in parallel."""
-        passed = self.filter(record)
+        passed = bool(self.filter(record))
         if passed:
-            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+            self.emit(record)
         return passed
 
     def emit(self, record: logging.LogRecord) -> None:
