@@ -80,7 +80,7 @@ def _body(data: bytes) -> dict[str, Any]:
 
 def _default_url(environ: Mapping[str, str], scope: str) -> str:
     host = environ.get("CONTAINER_HEALTH_HOST") or "127.0.0.1"
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - told apart, not bound
     return f"http://{host}:{environ.get('CONTAINER_HEALTH_PORT') or '8080'}{SCOPES[scope]}"
 
 
