@@ -43,8 +43,15 @@ LOCKS = (
     Lock(name="core", use="rpa-core alone, under test", members=("core[http]",), groups=("test",)),
     Lock(name="flows", use="rpa-flows with core, under test", members=("core[http]", "flows"), groups=("test",)),
     Lock(name="testkit", use="rpa-testkit with core, under test", members=("core", "testkit"), groups=("test",)),
-    Lock(name="test", use="everything, under test", members=("core[http]", "flows", "testkit"), groups=("test",)),
+    Lock(
+        name="test",
+        use="everything, under test",
+        members=("core[http]", "flows", "testkit"),
+        groups=("test", "tasks"),
+    ),
     Lock(name="typing", use="the type checker", members=("core[http]", "flows", "testkit"), groups=("typing", "build")),
+    Lock(name="debug", use="what development images have besides", groups=("debug",)),
+    Lock(name="tasks", use="what invoke's tasks import", groups=("tasks",)),
     Lock(name="lint", use="the linter and the workspace's own tests", groups=("lint",)),
     Lock(name="build", use="building the wheels", groups=("build",)),
 )
