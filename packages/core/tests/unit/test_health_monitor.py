@@ -11,13 +11,14 @@ from functools import partial
 import pytest
 from pydantic import SecretStr
 
-from rpa_core.config.models import ContainerConfig, HealthCheckConfig, IntakeConfig
+from rpa_core.config.models import ContainerConfig, HealthCheckConfig, IntakeConfig, ServiceDependency
 from rpa_core.errors import StoreUnavailable, UsageError
-from rpa_core.health.checks import backlog_check
+from rpa_core.health.checks import backlog_check, service_check
 from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.model import Check, Finding, Scope, as_json
 from rpa_core.health.monitor import HealthMonitor
 from rpa_core.observability.metrics import Metrics
+from rpa_core.services.diagnosis import Diagnosis, Fault
 
 
 class FakeClock:
@@ -285,6 +286,27 @@ def test_dependencies_are_a_metric(clock: FakeClock, probe: Probe) -> None:
         monitor.tick()
         seen.append(metrics.registry.get_sample_value("rpa_dependency_up", {"dependency": "rpa_db"}))
     assert seen == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.requirement("R2.4", "R2.5")
+@pytest.mark.parametrize("required", [False, True])
+def test_a_service_is_looked_at_for_as_long_as_the_container_runs(clock: FakeClock, required: bool) -> None:
+    """Away at the start, back later: the metric and the report follow, and readiness is not theirs to take."""
+    metrics = Metrics()
+    monitor = HealthMonitor(clock=clock, spawn=at_once, metrics=metrics, rand=lambda: 0.5, ttl_s=3)
+    away = Diagnosis(fault=Fault.REFUSED, seen="connection refused", advice="start it", final=False)
+    answers: list[Diagnosis | None] = [away, None]
+    service = ServiceDependency(service_name="prefect", health_endpoint="http://prefect:4200/api", required=required)
+    monitor.register(service_check(service, probe=lambda _: answers.pop(0)))
+    monitor.set_started()
+    seen = []
+    for _ in (1, 2):
+        clock.now_s += 4
+        monitor.heartbeat()
+        monitor.tick()
+        up = metrics.registry.get_sample_value("rpa_dependency_up", {"dependency": "prefect"})
+        seen.append((up, monitor.report().status, monitor.report(Scope.READY).http_status))
+    assert seen == [(0.0, "degraded", 200), (1.0, "healthy", 200)]
 
 
 @pytest.mark.requirement("R5.1")

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rpa_core.config.models import ServiceDependency
 from rpa_core.health.model import Check, Finding, Scope
+from rpa_core.services.diagnosis import Diagnosis
+from rpa_core.services.endpoint import probe_service
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,6 +57,33 @@ def database_check(
         timeout_s=timeout_s,
         required=required,
         kind="datastore",
+    )
+
+
+def service_check(
+    service: ServiceDependency, *, probe: Callable[[ServiceDependency], Diagnosis | None] = probe_service
+) -> Check:
+    """Look at a service that the container was configured with.
+
+    A start waits for a required one. Afterwards its absence is a warning: records live in the databases, and those
+    decide readiness.
+    """
+
+    def look() -> Finding:
+        began = time.perf_counter()
+        found = probe(service)
+        if found is not None:
+            return Finding(status="unhealthy", message=found.text)
+        taken_ms = round((time.perf_counter() - began) * 1000, 1)
+        return Finding(status="healthy", message=f"answered in {taken_ms:g} ms", observed=taken_ms, unit="ms")
+
+    return Check(
+        name=f"{service.service_name}:answer",
+        run=look,
+        what=f"service {service.service_name}: its health endpoint",
+        advice="see that it runs and is reachable from here; work goes on meanwhile",
+        timeout_s=service.timeout + 1.0,
+        required=False,
     )
 
 

@@ -1,4 +1,4 @@
-"""The health monitor of a configuration: its databases are checked, nothing outside decides liveness."""
+"""The health monitor of a configuration: its databases and services are checked, and none decides liveness."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rpa_core.config.models import ContainerConfig
-from rpa_core.health.checks import database_check
+from rpa_core.health.checks import database_check, service_check
 from rpa_core.health.monitor import HealthMonitor
 from rpa_core.observability.metrics import Metrics
 from rpa_core.store.connect import open_pool
@@ -24,7 +24,7 @@ def build_monitor(
     metrics: Metrics | None = None,
     pool_of: Callable[[str], Pool] | None = None,
 ) -> HealthMonitor:
-    """A monitor with a check for each configured database; the caller starts and stops it.
+    """A monitor with a check for each configured database and service; the caller starts and stops it.
 
     `pool_of` gives the pool of a database by name; without it each check opens a pool of one connection.
     """
@@ -37,4 +37,6 @@ def build_monitor(
             pool = open_pool(database.dsn(), max_size=1, application_name=f"rpa health {name}")
             monitor.at_stop(pool.close)
         monitor.register(database_check(name, pool, query=database.health_check_query, timeout_s=health.timeout_s))
+    for service in config.service_dependencies:
+        monitor.register(service_check(service))
     return monitor

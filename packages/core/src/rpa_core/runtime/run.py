@@ -186,7 +186,8 @@ class _Container:
 
     def _wait_for_dependencies(self) -> bool:
         def on_state(name: str, up: bool) -> None:
-            self._metrics.dependency_up.labels(dependency=name).set(up)
+            # Under the name that the health monitor goes on with.
+            self._metrics.dependency_up.labels(dependency=name.removeprefix("database:")).set(up)
 
         orchestrator = ServiceOrchestrator(self._config, stop=self._stop, on_state=on_state)
         try:
