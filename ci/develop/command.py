@@ -1,0 +1,34 @@
+"""What stands behind `invoke dev.*`: prints, answers the exit code, raises ToolError."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ci.develop.orchestrator import DevelopmentOrchestrator
+
+
+def watch(environment: str = "development", services: Iterable[str] = (), force_polling: bool = False) -> int:
+    """Make saved files live in the running containers until Ctrl-C."""
+    DevelopmentOrchestrator(environment=environment, services=services).setup_hot_reloading(force_polling=force_polling)
+    return 0
+
+
+def debug(service: str, port: int = 5678, index: int = 1, wait: bool = False, environment: str = "development") -> int:
+    """Run a service's worker under the debugger until Ctrl-C, and say how to attach."""
+    with DevelopmentOrchestrator(environment=environment).provide_debugging_access(
+        service, port=port, index=index, wait=wait
+    ) as access:
+        print(access.instructions)
+        print("\nCtrl-C ends: the worker then starts again without the debugger.", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+    return 0
+
+
+def shell(service: str, index: int = 1, environment: str = "development") -> int:
+    """Open a shell in a service's container."""
+    from ci.stack.shell import shell as open_shell
+
+    return open_shell(service, index=index, environment=environment)
