@@ -84,7 +84,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", *SOURCES)
     session.run("ruff", "format", "--check", *SOURCES)
     session.run("python", "-m", "ci.locks", "check")
-    pytest(session, reports, ["tests"], "-q")
+    pytest(session, reports, ["tests/architecture", "tests/ci"], "-q", "-n", "auto")
 
 
 @nox.session
@@ -104,10 +104,11 @@ def unit(session: nox.Session, package: str) -> None:
 
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
-    """Integration tests on the embedded PostgreSQL (or on `-- --postgres-dsn URL`)."""
+    """On the embedded PostgreSQL (or on `-- --postgres-dsn URL`), then the images and the stack on a Docker Engine."""
     reports = prepare(session, "test", wheels=EVERYTHING)
-    pytest(session, reports, tests("integration"), "-n", "4", "-m", "not alone")
-    pytest(session, reports, tests("integration"), "-q", "-m", "alone", name="alone")
+    paths = [*tests("integration"), "tests/containers"]
+    pytest(session, reports, paths, "-n", "4", "-m", "not alone")
+    pytest(session, reports, paths, "-q", "-m", "alone", name="alone")
 
 
 @nox.session(requires=["build"], default=False)
@@ -130,7 +131,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def benchmark(session: nox.Session) -> None:
-    """The bars, measured beside hand-written code; `-- --quick` proves that it runs."""
+    """The bars, measured beside hand-written code; `-- build` those of the images, `-- --quick` proves that it runs."""
     prepare(session, "test", wheels=EVERYTHING)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
