@@ -13,6 +13,7 @@ from ci.bootstrap import rootfs
 from ci.bootstrap.decide import Choice, choose
 from ci.bootstrap.images import FOLDER, LABEL, SERVICES, Service, keys
 from ci.bootstrap.secrets import build_secrets, proxy_arguments
+from ci.errors import ToolError
 from ci.workspace import ROOT
 
 _BAKE_S = 3600
@@ -79,11 +80,16 @@ def bake_file(
 def bake(file: Mapping[str, Any], *, no_cache: bool = False) -> None:
     """Run it; `no_cache` also takes packages that are newer than those of an earlier run."""
     options = ["--no-cache"] if no_cache else []
-    docker.run(
+    done = docker.run(
         *("buildx", "bake", "--builder", docker.builder(), "--progress", "plain", "--file", "-", *options),
         input=json.dumps(file),
         timeout_s=_BAKE_S,
+        check=False,
     )
+    if done.returncode:
+        _, found, end = done.stderr.rpartition("\n------\n > ")  # where the failing step and its last lines are shown
+        said = end if found else "\n".join(done.stderr.strip().splitlines()[-12:])
+        raise ToolError(f"docker buildx bake failed with {done.returncode}:\n{said.strip()}")
 
 
 def _labels() -> dict[str, Mapping[str, str] | None]:

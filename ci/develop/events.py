@@ -127,14 +127,19 @@ class Events:
             command = ["docker", "events", "--since", str(since), "--format", "{{json .}}"]
             for name in ("type=container", "event=start", f"label={PROJECT_LABEL}={self._project}"):
                 command += ["--filter", name]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-                self._process = process
-                assert process.stdout is not None
-                if self._stop.is_set():
-                    process.terminate()
-                for name in started(process.stdout):
-                    since = int(time.time())
-                    self._queue.put(Event(container=name, at_s=time.monotonic()))
+            try:
+                with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                    self._process = process
+                    assert process.stdout is not None
+                    if self._stop.is_set():
+                        process.terminate()
+                    for name in started(process.stdout):
+                        since = int(time.time())
+                        self._queue.put(Event(container=name, at_s=time.monotonic()))
+            except OSError as error:
+                said = f"no container events ({error}): a container that starts is brought in step by the next save"
+                self._queue.put(Event(problem=said, at_s=time.monotonic()))
+                return
             self._stop.wait(_RETRY_S)  # the engine has gone; it may come back
 
 

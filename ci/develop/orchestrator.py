@@ -14,6 +14,7 @@ from ci.develop.changes import Changes, Effect, Look, compare, digest_of, snapsh
 from ci.develop.containers import DockerEngine, Engine, Member
 from ci.develop.debugging import DebugAccess, open_access
 from ci.develop.events import Event, Events
+from ci.develop.membership import steady
 from ci.develop.overlay import lineage
 from ci.develop.sync import Synced, Synchronizer
 from ci.errors import ToolError
@@ -71,7 +72,8 @@ class DevelopmentOrchestrator:
         declaration = declare.load(self._root, environment=self._environment)
         images = self._existing()
         absent = {reference: manifest.ABSENT for one in declaration.images.values() for reference in one.bases.values()}
-        contents = gather(declaration, root=self._root, base_ids=absent | base_ids(declaration, images))
+        gathered = gather(declaration, root=self._root, base_ids=absent | base_ids(declaration, images))
+        contents = steady(self._contents, gathered)
         manifests = {name: one.manifest for name, one in contents.items()}
         now = Look(files=self._files(touched), manifests=manifests)
         before = self._look or Look(files=None, manifests=self._built(declaration, images))
@@ -227,6 +229,8 @@ class DevelopmentOrchestrator:
         new = {path for path in paths if self._name(path) not in known and (path.is_dir() or digest_of(path))}
         if new:  # git says which of them matter
             paths = paths - new | {path for path in files(self._root) if self._name(path) not in known}
+        folders = tuple(f"{self._name(path)}/" for path in new if path.is_dir())
+        paths |= {self._root / name for name in known if name.startswith(folders)}  # one put in another's place
         return snapshot(self._root, paths, known)
 
     def _name(self, path: Path) -> str:

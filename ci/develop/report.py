@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ci.develop.changes import Changes, Effect, FileChange
 from ci.develop.containers import Member
+from ci.develop.membership import parse_error
 from ci.develop.sync import Live, Synced
 
 _SHOWN = 12
@@ -35,7 +34,12 @@ def synced(
     by_id = {one.member.id: one for one in done}
     lines = []
     for one in changes.of(Effect.SYNC):
-        concerned = {member.id: member for name in one.images for member in members.get(name, ())}
+        concerned = {
+            member.id: member
+            for name in one.images
+            for member in members.get(name, ())
+            if member.running or member.fallen
+        }
         went = [by_id[key] for key in concerned if key in by_id]
         names = ", ".join(member.name for member in concerned.values())
         if not concerned:
@@ -62,31 +66,23 @@ def reconciled(synced: Iterable[Synced], done: Sequence[Live], seconds: float) -
 
 def failures(done: Iterable[Live]) -> list[str]:
     """The workers that do not live, with their last words."""
-    lines = []
+    lines, shown = list[str](), set[tuple[str, ...]]()
     for one in done:
-        if not one.live:
-            lines.append(f"  {one.member.name} is not live: {one.problem}")
-            lines += [f"    {word}" for word in one.words[-_WORDS:]]
+        if one.live:
+            continue
+        lines.append(f"  {one.member.name} is not live: {one.problem}")
+        words = one.words[-_WORDS:]
+        if words[:-1] not in shown:  # the last line has the time that it took, the others are those of every replica
+            lines += [f"    {word}" for word in words]
+            shown.add(words[:-1])
     return lines
 
 
 def syntax(paths: Iterable[Path]) -> list[str]:
     """Saved Python files that do not parse; they are synced all the same, the container's Python has the last word."""
-    lines = []
-    for path in paths:
-        if path.suffix != ".py":
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ast.parse(path.read_bytes())
-        except OSError:
-            continue
-        except (SyntaxError, ValueError) as error:
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            place = f"{path.name}:{getattr(error, 'lineno', None) or 1}"
-            lines.append(f"  {place}: {getattr(error, 'msg', None) or error} (says Python {version})")
-    return lines
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wrong = [(path, error) for path in paths if path.suffix == ".py" and (error := parse_error(path))]
+    return [f"  {path.name}:{line}: {what} (says Python {version})" for path, (line, what) in wrong]
 
 
 def _named(one: FileChange) -> str:

@@ -45,7 +45,7 @@ class Synchronizer:
     ) -> tuple[list[Synced], list[str]]:
         """(containers that were changed, what went wrong with others)."""
         changed, problems = list[Synced](), list[str]()
-        alive = list(members)
+        alive = [one for one in members if one.running or one.fallen]  # others, when they start
         for member in alive:
             began = time.time()
             try:
@@ -68,7 +68,7 @@ class Synchronizer:
                 held |= overlay.held(root, self._engine.read(member, root))
             self._held[member.id, member.started] = held
         step = overlay.step(held, wanted)
-        if step.remove and member.running:  # from one that does not run, when it starts
+        if step.remove and member.running:  # from one that has fallen, when it starts
             self._engine.remove(member, step.remove)
             for gone in step.remove:
                 for path in [path for path in held if path == gone or path.startswith(f"{gone}/")]:

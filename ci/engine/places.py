@@ -1,4 +1,9 @@
-"""Where everything of an engine that is started here lives. Another set of places is another engine."""
+"""Where everything of an engine that is started here lives.
+
+Another set of places is another engine, but the bridge and the firewall rules belong to the network namespace: two
+engines in one would take them from each other, and one with --bridge=none removes the other's bridge. Start the second
+under `unshare --net`.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def compose(
             platform=platform,
             folder=folders[contents.image.name],
             contexts=_contexts(contents, names, keys, prefix),
-            labels=labels.labels(contents, base=_base(contents, ids, prefix), provenance=provenance),
+            labels=labels.labels(contents, prefix=prefix, base=_base(contents, ids, prefix), provenance=provenance),
             secret_files=secret_files,
         )
         for contents in building

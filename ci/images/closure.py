@@ -57,6 +57,7 @@ class _Walk:
         self.notes = list[str]()
         self._ahead = deque[str]()
         self._packages = set[str]()
+        self._named = dict[str, bool]()
 
     def run(self) -> None:
         while self._ahead:
@@ -65,9 +66,12 @@ class _Walk:
 
     def name(self, dotted: str, importer: str | None) -> bool:
         """Take in a module and the packages it is in; False where this folder has no such module."""
-        parts = dotted.split(".")
-        known = [self._module(".".join(parts[:end]), importer) for end in range(1, len(parts) + 1)]
-        return known[-1]
+        if dotted not in self._named:
+            package = dotted.rpartition(".")[0]
+            if package:
+                self.name(package, importer)
+            self._named[dotted] = self._module(dotted, importer)
+        return self._named[dotted]
 
     def _module(self, dotted: str, importer: str | None) -> bool:
         if dotted in self.via:

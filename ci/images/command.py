@@ -57,7 +57,7 @@ def selective(
     if deploy:
         from ci.images.deploy import roll
 
-        roll([one.contents.image.name for one in todo])
+        roll([one.contents.image.name for one in todo], environment=environment, prefix=prefix())
     return 0
 
 
@@ -173,3 +173,19 @@ def verify_all(environment: str = "development", root: Path = ROOT) -> int:
         if one.existing is not None and not found:
             print(f"{name}: {len(one.contents.entries)} inputs, as they should be")
     return 1 if wrong else 0
+
+
+def timings_report(root: Path = ROOT) -> int:
+    """How long builds took, and what got slower."""
+    from ci.images.timings import text
+
+    print(text(root))
+    return 0
+
+
+def prune(keep: int = 3, dry_run: bool = False, root: Path = ROOT) -> int:
+    """Remove old images of ours, but `keep` of each, and none that is in use."""
+    from ci.images import prune as pruning
+
+    print(pruning.text(pruning.prune(keep, prefix=prefix(), dry_run=dry_run, root=root), dry_run=dry_run))
+    return 0

@@ -106,7 +106,8 @@ class Folder:
                 continue
             if found is None:
                 # What is missing may still be followed by "..", which must not lead outside unseen.
-                self._refuse_escape([*here, part], ahead, links)
+                if ".." in ahead:
+                    self._refuse_escape([*here, part], ahead, links)
                 return Located(kind=None, path=place, links=tuple(links))
             here.append(part)
             kind = found

@@ -16,6 +16,7 @@ from ci.images.model import IMAGE_LABEL, KEY_LABEL, MANIFEST_LABEL, Contents
 from ci.workspace import ROOT, read_toml
 
 ENVIRONMENT_LABEL = "rpa.environment"
+PREFIX_LABEL = "rpa.prefix"  # of the build that made it: whose it is while it has no tag
 _OCI = "org.opencontainers.image"
 _GIT_S = 20.0
 
@@ -23,6 +24,7 @@ _GIT_S = 20.0
 def labels(
     contents: Contents,
     *,
+    prefix: str,
     base: tuple[str, str] | None,
     provenance: Mapping[str, str],
 ) -> dict[str, str]:
@@ -33,6 +35,7 @@ def labels(
         MANIFEST_LABEL: manifest.canonical(contents.manifest),
         IMAGE_LABEL: image.name,
         ENVIRONMENT_LABEL: image.environment,
+        PREFIX_LABEL: prefix,
         f"{_OCI}.title": image.name,
         f"{_OCI}.description": image.title,
         **provenance,

@@ -1,4 +1,4 @@
-"""What is to be done about each image, and why. It is current when an image with its key exists; nothing else counts."""
+"""What is to be done about each image, and why. Current is what has an image with its key; nothing else counts."""
 
 from __future__ import annotations
 

@@ -89,9 +89,11 @@ class Progress:
             ended = _moment(one.get("completed"))
             vertex.cached = bool(one.get("cached")) or vertex.cached
             vertex.error = one.get("error") or vertex.error
-            if ended and ended != vertex.ended:
+            if ended:
+                first = not vertex.ended  # a step that several images share ends once for each
                 vertex.ended = ended
-                self._show(vertex)
+                if first or vertex.error:
+                    self._show(vertex)
 
     def _show(self, vertex: _Vertex) -> None:
         if self._out is None or vertex.cached or (named := self._named(vertex)) is None:
@@ -127,7 +129,9 @@ class Progress:
         named = self._named(first)
         step = f"{named[0]}: {_short(named[1])}" if named else _short(first.names[0])
         log = first.log.decode("utf-8", "replace").splitlines()
-        return Failure(step=step, log=tuple(log[-_LOG_LINES:]), said=tuple(self._said[-_LOG_LINES:] or [first.error]))
+        said = self._said or [first.error]
+        once = list(dict.fromkeys(said[-2:] if log else said))  # an excerpt of the Dockerfile comes once for each image
+        return Failure(step=step, log=tuple(log[-_LOG_LINES:]), said=tuple(once[-_LOG_LINES:]))
 
     def _named(self, vertex: _Vertex) -> tuple[str, str] | None:
         """(image, step); None for the builder's own housekeeping."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from ci import docker
 from ci.errors import ToolError
 from ci.images import manifest
-from ci.images.labels import ENVIRONMENT_LABEL
+from ci.images.labels import ENVIRONMENT_LABEL, PREFIX_LABEL
 from ci.images.model import IMAGE_LABEL, KEY_LABEL, Existing
 from ci.images.verify import LABEL as VERIFY_LABEL
 from ci.workspace import ROOT
@@ -45,7 +45,7 @@ def choose(
     """What to remove, children before their parents.
 
     `used` are the ids of images that containers are made of; `keep` is how many of each image and environment stay;
-    `now` in seconds since the epoch. Only images with `prefix` are looked at, and those of ours without any tag.
+    `now` in seconds since the epoch. Only images with `prefix` are looked at.
     """
     if keep < 0:
         raise ToolError(f"--keep {keep}: give how many of each image should stay, 0 or more")
@@ -107,7 +107,9 @@ def _is_ours(one: Existing, prefix: str) -> bool:
     name = one.labels.get(IMAGE_LABEL)
     if name is None or KEY_LABEL not in one.labels:
         return False
-    return not one.tags or any(tag.startswith(f"{prefix}{name}:") for tag in one.tags)
+    if not one.tags:
+        return one.labels.get(PREFIX_LABEL, "") == prefix
+    return any(tag.startswith(f"{prefix}{name}:") for tag in one.tags)
 
 
 def _is_staying(tag: str) -> bool:

@@ -10,6 +10,7 @@ The file carries a hash of itself and is replaced whole; one that is torn, forei
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -151,4 +152,6 @@ def _seal(body: str) -> str:
 
 
 def _unreadable(path: str, error: OSError) -> ToolError:
+    if error.errno == errno.ELOOP:
+        return ToolError(f"{path}: is a symbolic link where a file is needed; put the file there")
     return ToolError(f"{path}: cannot be read: {error.strerror or error}; it belongs to an image")

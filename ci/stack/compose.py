@@ -116,14 +116,16 @@ def compose(
     return done
 
 
+def advice(text: str) -> str:
+    """What to do about a message of Docker's that is known; empty where it is not."""
+    return next((advised for symptom, advised in _KNOWN if symptom in text), "")
+
+
 def _explained(arguments: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> str:
     """The command, the last lines it said, and what to do about those that are known."""
     said = (done.stderr or "").strip().splitlines()[-_SHOWN_LINES:]
     text = "\n".join([f"`docker compose {' '.join(arguments)}` failed with exit code {done.returncode}", *said])
-    for symptom, advice in _KNOWN:
-        if symptom in text:
-            return f"{text}\n{advice}"
-    return text
+    return "\n".join(part for part in (text, advice(text)) if part)
 
 
 _KNOWN = (

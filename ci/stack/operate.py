@@ -55,7 +55,7 @@ def up(
     done = compose("up", "--detach", *wait, *orphans, *services, stack=chosen, check=False)
     found = report.containers(chosen)
     if done.returncode:
-        raise ToolError(_what_went_wrong(chosen, found, done.returncode, timeout_s))
+        raise ToolError(_what_went_wrong(found, done.returncode, timeout_s))
     print(report.table(found))
     return 0
 
@@ -122,7 +122,7 @@ def scale(
     done = compose("up", "--detach", "--no-deps", "--no-recreate", *wait, *options, *wanted, stack=chosen, check=False)
     found = [one for one in report.containers(chosen) if one.service in wanted]
     if done.returncode:
-        raise ToolError(_what_went_wrong(chosen, found, done.returncode, timeout_s))
+        raise ToolError(_what_went_wrong(found, done.returncode, timeout_s))
     print(report.table(found))
     return 0
 
@@ -150,12 +150,12 @@ def _build(environment: str) -> None:
         raise ToolError(f"the images could not be built (exit code {code}); invoke build.selective shows why")
 
 
-def _what_went_wrong(stack: Stack, found: Sequence[report.Container], code: int, timeout_s: int) -> str:
+def _what_went_wrong(found: Sequence[report.Container], code: int, timeout_s: int) -> str:
     """Which containers are not as they should be, and what they say; what waits for another one is named last."""
     unwell = [one for one in found if not one.well]
-    waiting = [one for one in unwell if one.state == "created"]
+    waiting = [one for one in unwell if one.state == "created" and not report.start_error(one.name)]
     lines = [f"the stack is not up (docker compose: exit code {code}, waited up to {timeout_s} s)"]
-    lines += [report.why(stack, one) for one in unwell if one not in waiting]
+    lines += [report.why(one) for one in unwell if one not in waiting]
     if waiting:
         lines.append(f"not started, for they wait for another: {', '.join(one.name for one in waiting)}")
     if not unwell:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ci.stack.compose import Stack, compose
+from ci.stack.compose import Stack, advice, compose
 
 ONE_SHOT = frozenset({"migrate"})  # ends with 0 when all is well
 _SHOWN_LINES = 15
@@ -98,15 +98,22 @@ def _address(service: str, address: str, port: int) -> str:
     return f"http://{address}{use}" if use else f"{address} -> {port}"
 
 
-def why(stack: Stack, container: Container) -> str:
-    """One container's state, what its last health check said, and its last log lines."""
+def why(container: Container) -> str:
+    """One container's state, what kept it from starting or what its last health check said, its last log lines."""
     lines = [f"{container.name}: {container.said}"]
+    if refused := start_error(container.name):
+        lines += [f"  it could not be started: {refused}", *(f"  {one}" for one in [advice(refused)] if one)]
     if container.health and (answer := _last_check(container.name)):
         lines.append(f"  health check: {answer}")
     logs = _docker("logs", "--tail", str(_SHOWN_LINES), container.name)
     lines += [f"  | {line}" for line in logs.splitlines()[-_SHOWN_LINES:]]
     lines.append(f"  more: docker logs {container.name}" if logs else "  it has logged nothing")
     return "\n".join(lines)
+
+
+def start_error(name: str) -> str:
+    """What the engine said when it could not start the container; empty where it could, or has not tried."""
+    return _docker("inspect", "--format", "{{.State.Error}}", name).strip()
 
 
 def _last_check(name: str) -> str:

@@ -187,8 +187,6 @@ def write(path: Path, content: bytes, mode: int) -> bool:
 
     False where the file was there already.
     """
-    if path.exists():
-        return False
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -52,6 +52,7 @@ class FakeEngine:
         self.removed: list[str] = []
         self.broken: set[str] = set()  # containers that nothing can be copied into
         self.answer: Callable[[Member], dict[str, Any]] = lambda _: {"live": True}
+        self.words = ["its last words"]
         self._runs = 0
 
     def run(self, service: str, files: dict[str, tuple[bytes, int]], *, index: int = 1, **other: Any) -> Member:
@@ -115,7 +116,7 @@ class FakeEngine:
         self.restarts.append(member.name)
 
     def last_words(self, member: Member, since_s: float) -> list[str]:
-        return [f"{member.name} said this"]
+        return self.words
 
 
 class Loop:

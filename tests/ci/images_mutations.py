@@ -225,6 +225,17 @@ def link_file(copy: Copy, a: int, b: int) -> bool:
     return True
 
 
+def relink(copy: Copy, a: int, b: int) -> bool:
+    """Nothing but where a link leads: both files are in the image anyway."""
+    path = copy.root / CORE / "rpa_core/linked"
+    other = copy.pick(a, CORE)
+    if other is None or not path.parent.is_dir() or path.is_dir():
+        return False
+    path.unlink(missing_ok=True)
+    path.symlink_to(os.path.relpath(other, path.parent))
+    return True
+
+
 def link_folder(copy: Copy, a: int, b: int) -> bool:
     """Another name for a package, also for one around it."""
     folders = [path for path in copy.folders() if _top(copy, path) == FLOWS]
@@ -371,6 +382,20 @@ def cache(copy: Copy, a: int, b: int) -> bool:
 
 ALL: tuple[Mutation, ...] = (
     *(edit, edit_same_size_and_time, put_back, touch, edit_with_old_clock, rename, rename_folder, rename_folder_back),
-    *(move, delete, link_file, link_folder, mode, new_module, init, imports, data, junk, dockerfile, declaration),
+    *(
+        move,
+        delete,
+        link_file,
+        relink,
+        link_folder,
+        mode,
+        new_module,
+        init,
+        imports,
+        data,
+        junk,
+        dockerfile,
+        declaration,
+    ),
     *(base_image, lock, elsewhere, cache, put_back, imports, new_module),
 )

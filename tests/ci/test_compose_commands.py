@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ with open(folder + "/calls", "a") as calls:
     print(json.dumps([sys.argv[1:], {{k: v for k, v in os.environ.items() if k.startswith("RPA_")}}]), file=calls)
 answers = json.load(open(folder + "/answers"))
 for words, code, out, err in answers:
-    if all(word in sys.argv for word in words.split()):
+    if all(word in " ".join(sys.argv).split() for word in words.split()):
         sys.stdout.write(out)
         sys.stderr.write(err)
         sys.exit(code)
@@ -139,7 +140,10 @@ def test_up_that_fails_says_who_and_why(docker: Docker, stack: Stack) -> None:
     ]
     docker.answer("ps", out="\n".join([container("migrate", state="exited", code=78, health=""), *unwell]))
     docker.answer("logs mine-migrate-1", out="CONTAINER_DATABSE_URL: did you mean\n")
-    docker.answer("inspect mine-rpa1-1", out=json.dumps([{"Output": "old"}, {"Output": "NOT healthy: draining\n"}]))
+    docker.answer(
+        "{{json .State.Health.Log}} mine-rpa1-1",
+        out=json.dumps([{"Output": "old"}, {"Output": "NOT healthy: draining\n"}]),
+    )
     with pytest.raises(ToolError) as caught:
         operate.up(build=False, stack=stack)
     said = str(caught.value)
@@ -148,7 +152,29 @@ def test_up_that_fails_says_who_and_why(docker: Docker, stack: Stack) -> None:
     assert "mine-rpa1-1: unhealthy" in said
     assert "health check: NOT healthy: draining" in said
     assert "wait for another: mine-haproxy-1" in said
+    assert "mine-haproxy-1: created" not in said
     assert "mine-rpa2-1" not in said
+
+
+@pytest.mark.requirement("D2", "R2.4")
+def test_a_container_that_cannot_be_started_is_no_waiting_one(docker: Docker, stack: Stack) -> None:
+    """A port that is taken leaves a created container; the engine's reason is shown, with what to do."""
+    docker.answer("compose up", code=1)
+    docker.answer("ps", out=container("haproxy", state="created", health=""))
+    docker.answer("inspect {{.State.Error}}", out="Bind for 127.0.0.1:8080 failed: port is already allocated\n")
+    with pytest.raises(ToolError) as caught:
+        operate.up(build=False, stack=stack)
+    assert "mine-haproxy-1: created\n  it could not be started: Bind for 127.0.0.1:8080" in str(caught.value)
+    assert "choose another one in docker/env/stack.env" in str(caught.value)
+    assert "wait for another" not in str(caught.value)
+
+
+@pytest.mark.requirement("R1.1")
+def test_production_without_an_address_is_not_started(docker: Docker, stack: Stack) -> None:
+    """What is known to fail is said before anything is built or started."""
+    with pytest.raises(ToolError, match="sets no CONTAINER_DELIVERY_URL"):
+        operate.up(build=False, stack=replace(stack, environment="production"))
+    assert docker.calls() == []
 
 
 @pytest.mark.requirement("D2")

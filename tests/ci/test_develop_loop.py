@@ -108,6 +108,20 @@ def test_a_renamed_folder_arrives_as_one(loop: Loop) -> None:
     assert line.startswith(f"{CORE}/patience/retry.py (renamed from {CORE}/resilience/retry.py) -> rpa-base -> ")
 
 
+def test_a_folder_in_the_place_of_another(loop: Loop) -> None:
+    """Two moves, and events that name folders alone: every file below is looked at."""
+    folder = loop.root / CORE / "resilience"
+    (folder.parent / "fresh").mkdir()
+    for path in folder.iterdir():
+        (folder.parent / "fresh" / path.name).write_text(f"# fresh {path.name}\n")
+    shutil.rmtree(folder)
+    (folder.parent / "fresh").rename(folder)
+    loop.take_in(f"{CORE}/resilience", f"{CORE}/fresh")
+    assert loop.engine.files["rpa-rpa1-1"]["/app/core/rpa_core/resilience/retry.py"][0] == b"# fresh retry.py\n"
+    assert any(line.startswith(f"{CORE}/resilience/retry.py (edited) -> ") for line in loop.said)
+    assert loop.orchestrator.detect_code_changes() == Changes()
+
+
 def test_a_module_that_becomes_a_package(loop: Loop) -> None:
     """The file goes before the folder of its name comes; and back."""
     module = loop.root / CORE / "clock.py"
@@ -241,20 +255,46 @@ def test_a_container_that_cannot_be_written_does_not_hold_up_the_others(loop: Lo
 
 
 def test_a_syntax_error_is_synced_and_said(loop: Loop) -> None:
-    """With the place, and with what the container said; the next save heals, and takes out what it took in."""
+    """With the place, and with what the container said; the next save heals."""
     held = set(loop.engine.files["rpa-rpa2-1"])
     good = (loop.root / FLOW / "rpa2/flow.py").read_text()
     loop.engine.answer = lambda _: {"live": False, "code": 1, "problem": "it ended with code 1"}
     loop.save(f"{FLOW}/rpa2/flow.py", text="def broken(:\n")
     assert loop.engine.files["rpa-rpa2-1"]["/app/flow/rpa_flows/rpa2/flow.py"][0] == b"def broken(:\n"
     said = "\n".join(loop.said)
+    assert set(loop.engine.files["rpa-rpa2-1"]) == held  # what it imports is not known, so nothing else goes or comes
     assert "flow.py:1: invalid syntax" in said
     assert "sync, not live" in said
-    assert "rpa-rpa2-1 is not live: it ended with code 1\n    rpa-rpa2-1 said this" in said
+    assert "rpa-rpa2-1 is not live: it ended with code 1\n    its last words" in said
     loop.engine.answer = lambda _: {"live": True}
     loop.save(f"{FLOW}/rpa2/flow.py", text=good)
     assert set(loop.engine.files["rpa-rpa2-1"]) == held
     assert "live after" in loop.said[-1]
+
+
+def test_what_all_replicas_say_is_shown_once(loop: Loop) -> None:
+    """Each is named; the traceback is the same."""
+    loop.engine.answer = lambda _: {"live": False, "code": 1, "problem": "it ended with code 1"}
+    loop.engine.words = ["SyntaxError: invalid syntax", "rpa-reload: waiting"]
+    loop.save(f"{FLOW}/rpa1/flow.py", text="def broken(:\n")
+    assert len([line for line in loop.said if "is not live" in line]) == 2
+    assert loop.said.count("    SyntaxError: invalid syntax") == 1
+
+
+def test_a_broken_file_holds_up_no_other(loop: Loop) -> None:
+    """Those that the image had are kept and brought up to date, even what now only the broken one imports."""
+    good = (loop.root / FLOW / "rpa2/flow.py").read_text()
+    loop.save(f"{FLOW}/rpa2/flow.py", text=f"{good}\ndef (\n")
+    loop.append(f"{FLOW}/codebook/scoring.py", "# more\n")
+    (loop.root / FLOW / "codebook/memo.py").unlink()
+    loop.take_in(f"{FLOW}/codebook/memo.py")
+    files = loop.engine.files["rpa-rpa2-1"]
+    assert files["/app/flow/rpa_flows/codebook/scoring.py"][0].endswith(b"# more\n")
+    assert "/app/flow/rpa_flows/codebook/memo.py" not in files
+    loop.save(f"{FLOW}/rpa2/flow.py", text=good)
+    loop.said.clear()
+    loop.take_in(f"{FLOW}/rpa2/flow.py")
+    assert loop.said == []
 
 
 def test_a_workspace_of_which_no_image_can_be_made_is_survived(loop: Loop) -> None:
@@ -280,15 +320,26 @@ def test_a_burst_is_one_restart(loop: Loop) -> None:
     assert "... and 28 more files that need nothing" in loop.said
 
 
-def test_stopped_and_fallen_containers(loop: Loop) -> None:
-    """One that was stopped waits for its start with the new files in it; one whose worker fell is started again."""
-    loop.engine.run("rpa1", loop.inside("rpa1"), index=1, state="exited", exit_code=0)
-    loop.engine.run("rpa1", loop.inside("rpa1"), index=2, state="exited", exit_code=1)
-    loop.save(f"{FLOW}/rpa1/flow.py", text="VERSION = 7\n")
-    assert loop.engine.restarts == ["rpa-rpa1-2"]
+@pytest.mark.parametrize("state", ["exited", "created", "paused"])
+def test_a_container_that_does_not_run_gets_its_files_when_it_starts(loop: Loop, state: str) -> None:
+    """Not before: it could start in between, and run what it had."""
+    stopped = loop.engine.run("rpa1", loop.inside("rpa1"), index=1, state=state)
+    loop.append(f"{FLOW}/rpa1/flow.py", "VERSION = 7\n")
     assert loop.engine.reloads == ["rpa-rpa1-2"]
-    assert loop.engine.files["rpa-rpa1-1"]["/app/flow/rpa_flows/rpa1/flow.py"][0] == b"VERSION = 7\n"
-    assert any("rpa-rpa1-1 is not live: it is exited; it starts with the change" in line for line in loop.said)
+    assert b"VERSION = 7" not in loop.engine.files[stopped.name]["/app/flow/rpa_flows/rpa1/flow.py"][0]
+    loop.engine.restarted(stopped.name)
+    loop.take_in(container="any")
+    assert b"VERSION = 7" in loop.engine.files[stopped.name]["/app/flow/rpa_flows/rpa1/flow.py"][0]
+    assert loop.engine.reloads == ["rpa-rpa1-2", stopped.name]
+
+
+@pytest.mark.parametrize(("state", "code"), [("restarting", 1), ("exited", 78)])
+def test_a_container_whose_worker_fell_is_started_again(loop: Loop, state: str, code: int) -> None:
+    """With what was saved; it need not wait for its restart policy."""
+    loop.engine.run("rpa2", loop.inside("rpa2"), state=state, exit_code=code)
+    loop.append(f"{FLOW}/rpa2/flow.py", "VERSION = 7\n")
+    assert loop.engine.restarts == ["rpa-rpa2-1"]
+    assert b"VERSION = 7" in loop.engine.files["rpa-rpa2-1"]["/app/flow/rpa_flows/rpa2/flow.py"][0]
 
 
 def test_only_development_containers_of_the_asked_services_are_touched(loop: Loop) -> None:

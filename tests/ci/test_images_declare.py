@@ -155,7 +155,7 @@ def test_a_flow_that_nobody_has_is_refused(tree: Path) -> None:
         '[project]\nname = "rpa-flows"\nversion = "1"\nentry-points."rpa.flows".rpa1 = "pkg.main:FLOW"\n'
     )
     swap(tree, "flows = []", 'flows = ["rpa9"]')
-    with pytest.raises(ToolError, match='images.app.flows: .* has no flow "rpa9"; did you mean "rpa1"'):
+    with pytest.raises(ToolError, match=r'images\.app\.flows: .* has no flow "rpa9"; did you mean "rpa1"'):
         declare.load(tree, environment="production")
     swap(tree, '["rpa9"]', '["rpa1"]')
     with pytest.raises(ToolError, match="needs one tree with source packages/flows/src"):

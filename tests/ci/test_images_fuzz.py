@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from modulefinder import ModuleFinder
 from pathlib import Path
 
 import pytest
@@ -17,12 +22,12 @@ from ci.images import declare, remembered
 from ci.images.contents import gather
 from ci.images.model import Contents
 from ci.workspace import ROOT, files
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from tests.ci import images_oracle as oracle
 from tests.ci.images_mutations import ALL, Copy, Mutation, bytes_of
 
-_STEPS, _EXAMPLES = 45, 54
+_STEPS, _EXAMPLES = 45, 50
 _LEAST = 2000
 _FOLDERS = (
     "packages/core/src",
@@ -85,13 +90,59 @@ class Trial:
             assert known == one.key, f"needless: the bytes of {name} were here before, under another key"
             known = self._bytes.setdefault((environment, name, one.key), digest)
             assert known == digest, f"missed: {name} had this key with other bytes"
+            # The keys alone could agree by accident: the files must be the same, too.
             paths = {entry.path for entry in one.entries if ".dist-info/" not in entry.path}
             assert paths == set(inside) - {"dist-info"}, f"{name} holds other files"
         return found
 
+    def opened(self, found: dict[str, Contents], number: int) -> int:
+        """Import a flow's entries in a process of its own; what it opens must be in, also what modulefinder finds."""
+        flows = [one for one in found.values() if one.image.flows]
+        for one in [flows[number % len(flows)]]:
+            for tree in one.image.trees:
+                if tree.entry:
+                    source = self.copy.root / tree.source
+                    inside = {entry.path.removeprefix(f"{tree.to}/") for entry in one.entries}
+                    opened = [*really_opened(source, tree.entry), *_found_by_stdlib(source, tree.entry)]
+                    assert {part for path in opened for part in _parts(source, path)} <= inside
+        return 1
+
     def _gather(self, environment: str) -> dict[str, Contents]:
         declaration = declare.load(self.copy.root, environment=environment)
         return gather(declaration, root=self.copy.root, base_ids=self.copy.base_ids)
+
+
+def really_opened(source: Path, entries: Sequence[str]) -> list[str]:
+    """The files below `source` that Python opens when it imports `entries`, third-party packages stood in for."""
+    script = Path(__file__).with_name("images_opened.py")
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(script), str(source), "yes", *entries],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found: list[str] = json.loads(done.stdout)["opened"]
+    return found
+
+
+def _found_by_stdlib(source: Path, entries: Sequence[str]) -> Iterator[str]:
+    """What the standard library's own finder finds, by bytecode."""
+    finder = ModuleFinder(path=[str(source)])
+    with suppress(SyntaxError, ValueError, AttributeError):  # it stumbles over namespace packages
+        for entry in entries:
+            finder.import_hook(entry)
+    for module in finder.modules.values():
+        if (file := getattr(module, "__file__", None)) and os.path.isfile(file):
+            yield os.path.relpath(file, source)
+
+
+def _parts(source: Path, path: str) -> Iterator[str]:
+    """The file that a path leads to, and the links on the way as far as the path names them."""
+    yield os.path.relpath(os.path.realpath(source / path), os.path.realpath(source))
+    for link in [Path(path), *Path(path).parents]:
+        if (source / link).is_symlink() and not any((source / parent).is_symlink() for parent in link.parents):
+            yield link.as_posix()
 
 
 def _originals() -> Iterator[str]:
@@ -123,6 +174,7 @@ def test_no_edit_is_missed_and_none_is_needless(tmp_path: Path, no_patience: Non
         deadline=None,
         database=None,
         print_blob=True,
+        phases=[Phase.generate],  # the step that failed is known; shrinking would take minutes
         suppress_health_check=list(HealthCheck),
     )
     @given(
@@ -135,10 +187,13 @@ def test_no_edit_is_missed_and_none_is_needless(tmp_path: Path, no_patience: Non
         trial = Trial(root)
         assert trial.check(environment) is not None
         for mutation, a, b in steps:
+            note(f"{mutation.__name__}({a}, {b})")
             if mutation(trial.copy, a, b):
                 done[mutation.__name__] += 1
                 if trial.check(environment) is None:
                     trial.start_over()
+        if (found := trial.check(environment)) is not None:
+            examples["run"] += trial.opened(found, examples["all"])
         examples["refused"] += trial.refused
         examples["all"] += 1
 
@@ -146,4 +201,14 @@ def test_no_edit_is_missed_and_none_is_needless(tmp_path: Path, no_patience: Non
     assert sum(done.values()) >= _LEAST, done
     assert {mutation.__name__ for mutation in ALL} == set(done)
     assert examples["refused"] < sum(done.values()) / 5, "too many edits led to no image at all"
-    print(done, examples)
+    assert examples["run"] >= _EXAMPLES / 2
+
+
+@pytest.mark.requirement("R4.4")
+@pytest.mark.parametrize("entry", ["rpa_flows.rpa1", "rpa_flows.rpa2", "rpa_flows.rpa3"])
+def test_the_process_that_judges_sees_what_python_opens(entry: str) -> None:
+    """The stand-ins carry the import to its end: the flow's own modules are opened."""
+    source = ROOT / "packages/flows/src"
+    opened = really_opened(source, [entry])
+    package = entry.replace(".", "/")
+    assert {f"{package}/__init__.py", f"{package}/flow.py", f"{package}/settings.py"} <= set(opened)

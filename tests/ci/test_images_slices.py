@@ -77,7 +77,7 @@ def test_markers_hold_for_the_images_python_not_for_ours(marker: str, python: st
     [
         ("click>=8", "run.txt:1: not a pinned package"),
         ("# x\n\nclick==8.5.1", "run.txt:3: click has no --hash"),
-        ("--index-url x\n", "run.txt:1: not a pinned package"),
+        ("--no-binary :all:\n", "run.txt:1: not a pinned package"),
         ("-e ./here", "not a pinned package"),
         (f"click==8 ; nonsense == '3' {_H['a']}", "marker .* cannot be evaluated"),
         (

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 from ci import docker
-from ci.images.model import IMAGE_LABEL
 from ci.workspace import ROOT
-from tests.containers.images.workbench import Small, Workspace, copied, is_mine, own_ids, remove_images
+from tests.containers.images.workbench import Small, Workspace, copied, remove_images
 
 
 @pytest.fixture
 def workspace(engine: str, image_prefix: str, tmp_path: Path) -> Iterator[Workspace]:
     """A copy of this test's own; nothing is built yet."""
     yield copied(tmp_path / "copy", image_prefix)
-    remove_images(image_prefix, own_ids(image_prefix))
+    remove_images(image_prefix)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +31,7 @@ def built(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wor
         for environment in ("production", "development"):
             copy.build(environment)
     yield copy
-    remove_images(prefix, own_ids(prefix))
+    remove_images(prefix)
 
 
 @pytest.fixture
@@ -43,10 +42,7 @@ def small(engine: str, image_prefix: str, tmp_path: Path) -> Iterator[Small]:
     for name in ("pyproject.toml", "packages/core/pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
     yield Small(root, image_prefix)
-    title = f"label={IMAGE_LABEL}"
-    left = docker.run("image", "ls", "--quiet", "--filter", "dangling=true", "--filter", title).stdout.split()
-    mine = {one["Id"] for one in docker.inspect("image", left) if is_mine(one, image_prefix)}
-    remove_images(image_prefix, own_ids(image_prefix) | mine)
+    remove_images(image_prefix)
 
 
 @pytest.fixture

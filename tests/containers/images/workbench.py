@@ -11,6 +11,7 @@ from typing import Any
 
 from ci import docker
 from ci.images import bake, command, digests, manifest
+from ci.images.labels import PREFIX_LABEL
 from ci.images.model import Action, Contents, Decision, Declaration, Entry, Image, Plan, Tree, tag
 from ci.workspace import ROOT, files
 
@@ -25,14 +26,16 @@ class Workspace:
     root: Path
     prefix: str
 
-    def build(self, environment: str = "production", **options: Any) -> tuple[bake.BuildReport, str]:
+    def build(
+        self, environment: str = "production", images: tuple[str, ...] = (), **options: Any
+    ) -> tuple[bake.BuildReport, str]:
         """What was done, and what was shown to a person."""
         shown = io.StringIO()
-        plan = self.plan(environment)
+        plan = self.plan(environment, images)
         return bake.build(plan, prefix=self.prefix, root=self.root, out=shown, **options), shown.getvalue()
 
-    def plan(self, environment: str = "production") -> Plan:
-        return command.decide(environment, root=self.root)[1]
+    def plan(self, environment: str = "production", images: tuple[str, ...] = ()) -> Plan:
+        return command.decide(environment, images, root=self.root)[1]
 
     def edit(self, path: str, text: str) -> None:
         """Append a line to a file."""
@@ -56,19 +59,14 @@ def copied(root: Path, prefix: str) -> Workspace:
     return workspace
 
 
-def remove_images(prefix: str, ids: set[str]) -> None:
-    """Every tag with `prefix`, and the images `ids` that are left without a tag."""
-    existing = docker.images()
-    tags = [name for one in existing for name in one.tags if name.startswith(prefix)]
+def remove_images(prefix: str) -> None:
+    """Every tag with `prefix`, and the images without a tag that were built with it."""
+    tags = [name for one in docker.images() for name in one.tags if name.startswith(prefix)]
     if tags:
         docker.run("image", "rm", "--force", *tags, check=False)
-    left = [one.id for one in docker.images() if one.id in ids and not one.tags]
+    left = [one.id for one in docker.images() if not one.tags and one.labels.get(PREFIX_LABEL) == prefix]
     if left:
         docker.run("image", "rm", "--force", *left, check=False)
-
-
-def own_ids(prefix: str) -> set[str]:
-    return {one.id for one in docker.images() if any(name.startswith(prefix) for name in one.tags)}
 
 
 @dataclass(frozen=True)
@@ -141,11 +139,6 @@ class Small:
 
 def _entry(path: str, content: bytes, *, at: str | None) -> Entry:
     return Entry(path=path, digest=digests.of_bytes(content), content=content, at=at)
-
-
-def is_mine(detail: dict[str, Any], prefix: str) -> bool:
-    labels = detail["Config"].get("Labels") or {}
-    return labels.get("rpa.environment") == "test" and prefix in labels.get("rpa.manifest", "")
 
 
 def config(image: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ci.images.command import selective
-from ci.stack import operate
+from ci.stack import operate, report
 from ci.stack.compose import Stack
 
-from .driver import Driver, free_ports
+from .driver import Driver, free_ports, inspect
 
 UP_TIMEOUT_S = 420
 
@@ -47,6 +48,9 @@ def _running(environment: str, folder: Path) -> Iterator[Driver]:
     chosen = Stack(environment=environment, project=project, variables=variables)
     try:
         operate.up(build=False, timeout_s=UP_TIMEOUT_S, stack=chosen)
-        yield Driver(stack=chosen)
+        first: dict[str, list[dict[str, Any]]] = {}
+        for one in report.containers(chosen):
+            first.setdefault(one.service, []).extend(inspect(one.name))
+        yield Driver(stack=chosen, first=first)
     finally:
         operate.down(volumes=True, stack=chosen)

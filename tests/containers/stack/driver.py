@@ -45,9 +45,14 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Driver:
-    """One stack that is up. `accepted` holds what was loaded into rpa1, over the stack's whole life."""
+    """One stack that is up.
+
+    `first` is what the engine knew of its containers at that moment, by service. `accepted` holds how many records
+    were loaded into rpa1, load by load, over the stack's whole life.
+    """
 
     stack: Stack
+    first: Mapping[str, list[dict[str, Any]]]
     accepted: list[int] = field(default_factory=list)
 
     def port(self, variable: str) -> int:

@@ -8,12 +8,11 @@ from ci.waits import until
 from .driver import PATIENCE_S, Driver, docker, inspect, responses
 
 pytestmark = pytest.mark.xdist_group("stack")
-LOAD = 40_000
 
 
-def _load(stack: Driver, seed: int) -> None:
-    made = responses(LOAD, seed=seed)
-    assert stack.load("-", form="ndjson", stdin=b"\n".join(made.lines).decode())["accepted"] == LOAD
+def _load(stack: Driver, number: int, seed: int) -> None:
+    made = responses(number, seed=seed)
+    assert stack.load("-", form="ndjson", stdin=b"\n".join(made.lines).decode())["accepted"] == number
 
 
 @pytest.mark.requirement("R5.5", "R9.3")
@@ -21,7 +20,7 @@ def test_a_worker_that_is_stopped_while_it_works_loses_nothing(stack: Driver) ->
     """docker stop, with records in hand: exit code 0 within the grace, and the other worker finishes the rest."""
     stopped, other = sorted(inspect(*stack.names("rpa1")), key=lambda one: str(one["Name"]))
     mine, others = (str(one["Id"])[:12] for one in (stopped, other))
-    _load(stack, seed=201)
+    _load(stack, 30_000, seed=201)
 
     def leased() -> bool:
         return stack.sql(f"SELECT 1 FROM rpa.chunk WHERE state = 'l' AND owner LIKE '{mine}:%' LIMIT 1") != []
@@ -57,7 +56,7 @@ def test_workers_outlive_a_restart_of_postgresql(stack: Driver) -> None:
     """PostgreSQL restarts in mid-run: no worker does, and everything is done exactly once."""
     workers = [one.name for one in stack.containers("rpa1", "rpa2", "rpa3")]
     before = {one["Id"]: one["State"]["StartedAt"] for one in inspect(*workers)}
-    _load(stack, seed=202)
+    _load(stack, 20_000, seed=202)
     until(lambda: stack.unfinished("rpa3") > 0, timeout_s=PATIENCE_S, what="records to be on their way", every_s=0.05)
     stack.compose("restart", "postgres")
     until(lambda: all(one.well for one in stack.containers("postgres")), timeout_s=PATIENCE_S, what="PostgreSQL again")

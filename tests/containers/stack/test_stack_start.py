@@ -16,9 +16,8 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 
 def _times(stack: Driver, service: str, what: str) -> list[datetime]:
-    """When the containers of a service were started or finished, in whole microseconds."""
-    found = inspect(*(one.name for one in stack.containers(service)))
-    return [datetime.fromisoformat(one["State"][what][:26].rstrip("Z") + "+00:00") for one in found]
+    """When the containers of a service were first started or finished, in whole microseconds."""
+    return [datetime.fromisoformat(one["State"][what][:26].rstrip("Z") + "+00:00") for one in stack.first[service]]
 
 
 @pytest.mark.requirement("R5.7", "R2.1")
