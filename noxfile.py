@@ -20,7 +20,8 @@ PYTHONS = list(dict.fromkeys([HERE, *nox.project.python_versions(PYPROJECT)]))
 CI = bool(os.environ.get("CI"))
 MEMBERS = {"core": ["core"], "flows": ["core", "flows"], "testkit": ["core", "testkit"]}  # each with what it needs
 EVERYTHING = ["core", "flows", "testkit"]
-SOURCES = ["packages", "demo", "benchmarks", "ci", "tests", "noxfile.py", "tasks.py"]
+SOURCES = ["packages", "demo", "benchmarks", "ci", "docker/receiver", "tests", "noxfile.py", "tasks.py"]
+PROGRAMS = ["docker/base/rpa", "docker/base/rpa-reload"]  # Python without a suffix
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"  # locked requirements: what is installed already is what is wanted
@@ -81,8 +82,8 @@ def smoke(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Ruff, locks in step, the architecture, and the tests of the workspace's own tools."""
     reports = prepare(session, "lint")
-    session.run("ruff", "check", *SOURCES)
-    session.run("ruff", "format", "--check", *SOURCES)
+    session.run("ruff", "check", *SOURCES, *PROGRAMS)
+    session.run("ruff", "format", "--check", *SOURCES, *PROGRAMS)
     session.run("python", "-m", "ci.locks", "check")
     pytest(session, reports, ["tests/architecture", "tests/ci"], "-q", "-n", "auto")
 
@@ -92,6 +93,7 @@ def typecheck(session: nox.Session) -> None:
     """Mypy, strict, on everything that is Python."""
     prepare(session, "typing")
     session.run("mypy", *(session.posargs or SOURCES))
+    session.run("mypy", "--scripts-are-modules", *PROGRAMS)
 
 
 @nox.session(python=PYTHONS, requires=["build"])

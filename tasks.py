@@ -245,6 +245,24 @@ def compose_config(c: Context) -> int:
 # ---- development
 
 
+@task(name="watch", iterable=["service"], help={"service": "only this one", "force-polling": "for network mounts"})
+@told
+def dev_watch(c: Context, service: list[str] | None = None, force_polling: bool = False) -> int:
+    """Make saved files live in the running containers, until Ctrl-C."""
+    from ci.develop.command import watch
+
+    return watch(services=service or (), force_polling=force_polling)
+
+
+@task(name="debug", help={"port": "on 127.0.0.1", "index": "which replica", "wait": "stop at the start for a debugger"})
+@told
+def dev_debug(c: Context, service: str, port: int = 5678, index: int = 1, wait: bool = False) -> int:
+    """Run a worker under a debugger (development only), until Ctrl-C."""
+    from ci.develop.command import debug
+
+    return debug(service, port, index, wait)
+
+
 @task(name="shell", help={**ENVIRONMENT, "index": "which replica"})
 @told
 def dev_shell(c: Context, service: str, index: int = 1, environment: str = "development") -> int:
@@ -367,7 +385,7 @@ ns = Collection(
     Collection(
         "compose", compose_up, compose_down, compose_ps, compose_logs, compose_restart, compose_scale, compose_config
     ),
-    Collection("dev", dev_shell),
+    Collection("dev", dev_watch, dev_shell, dev_debug),
     Collection("engine", engine_start, engine_stop, engine_status),
     Collection("db", db_start, db_shell, db_migrate),
     Collection("deps", deps_lock, deps_check),

@@ -25,10 +25,3 @@ def debug(service: str, port: int = 5678, index: int = 1, wait: bool = False, en
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
     return 0
-
-
-def shell(service: str, index: int = 1, environment: str = "development") -> int:
-    """Open a shell in a service's container."""
-    from ci.stack.shell import shell as open_shell
-
-    return open_shell(service, index=index, environment=environment)

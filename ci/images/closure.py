@@ -3,6 +3,9 @@
 It is computed anew from the folder as it is now. A new file that takes the place of a third-party or a missing module
 is therefore found, because the name is looked up here first, every time. Only what is read from a file's text is
 remembered, by the text's digest. Modules are source files; compiled extensions are declared as `files`.
+
+An import by a name that is known only when it runs takes in all of the package around it. A module of yet another
+package, imported so, must be declared as an `entry`; forgotten, it is missing in the image, where the build loads it.
 """
 
 from __future__ import annotations

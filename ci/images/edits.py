@@ -61,7 +61,10 @@ def _executable(path: str) -> Edit:
 
 
 def _rename(path: str, name: str) -> Edit:
-    return lambda root: (root / path).rename((root / path).with_name(name)) and None
+    def edit(root: Path) -> None:
+        (root / path).rename((root / path).with_name(name))
+
+    return edit
 
 
 _CORE = "packages/core/src/rpa_core"

@@ -12,46 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ci.images_texts import IMPORTS, NEW_MODULES
+
 CORE, FLOWS = "packages/core/src", "packages/flows/src"
 BASE = "python:3.13-slim-trixie"
-_IMPORTS = (
-    "import rpa_flows.generator",
-    "from rpa_flows.summary import tally",
-    "from rpa_flows.codebook import *",
-    "from rpa_flows.summary.charts import *",
-    "from . import settings",
-    "from .. import generator",
-    "from ..summary.tally import percent",
-    "from ...nowhere import x",
-    "import colours",
-    "import colours.deep.blue",
-    "from colours import deep",
-    "if TYPE_CHECKING:\n    import rpa_flows.summary.page",
-    "try:\n    import colours.fast\nexcept ImportError:\n    colours = None",
-    "def later():\n    from rpa_flows.summary import table\n    return table",
-    'import importlib\nX = importlib.import_module("rpa_flows.summary.read")',
-    'from importlib import import_module\nX = import_module("colours.deep")',
-    'from importlib import import_module\nNAME = "rpa_flows.generator"\nX = import_module(NAME)',
-    'from importlib import resources\nX = resources.files("rpa_flows.summary")',
-    "def (",  # cannot be parsed
-)
-_NEW_MODULES = (
-    "httpx.py",
-    "orjson.py",
-    "pydantic/__init__.py",
-    "rpa_core/errors.py",
-    "rpa_core/__init__.py",
-    "colours.py",
-    "colours/__init__.py",
-    "colours/deep.py",
-    "colours/deep/__init__.py",
-    "colours/deep/blue.py",
-    "colours/fast.py",
-    "rpa_flows/rpa1/extra.py",
-    "rpa_flows/unused.py",
-    "rpa_flows/codebook/load/__init__.py",
-    "rpa_flows/data/more.py",
-)
 _ODD_NAMES = ("réponses.toml", "a b.toml", "a\nb.toml", "数据.toml", "'q\"$x.toml", "-x.toml", ".hidden.toml", "x.TOML")
 _JUNK = ("__pycache__/load.cpython-313.pyc", "load.py~", ".load.py.swp", ".#load.py", "stale.pyc")
 
@@ -263,7 +227,7 @@ def mode(copy: Copy, a: int, b: int) -> bool:
 
 def new_module(copy: Copy, a: int, b: int) -> bool:
     """It takes the place of a third-party or a missing one, makes a package of a module, or nobody wants it."""
-    return _create(copy.root / FLOWS / _NEW_MODULES[a % len(_NEW_MODULES)], f"# {b % 4}\n")
+    return _create(copy.root / FLOWS / NEW_MODULES[a % len(NEW_MODULES)], f"# {b % 4}\n")
 
 
 def _create(path: Path, text: str) -> bool:
@@ -289,7 +253,22 @@ def init(copy: Copy, a: int, b: int) -> bool:
 def imports(copy: Copy, a: int, b: int) -> bool:
     """Another import, of every kind."""
     path = copy.pick(a, FLOWS, suffix=".py")
-    return _rewrite(path, lambda data: data + b"\n" + _IMPORTS[b % len(_IMPORTS)].encode() + b"\n")
+    return _rewrite(path, lambda data: data + b"\n" + IMPORTS[b % len(IMPORTS)].encode() + b"\n")
+
+
+def exports(copy: Copy, a: int, b: int) -> bool:
+    """A star import of a package that says which modules it brings."""
+    package = ("codebook", "summary")[a % 2]
+    source = copy.root / FLOWS / "rpa_flows"
+    names = ('["scoring", "charts"]', '["memo", "read"]', "[*globals()]")[b % 3]
+    done = [
+        path.is_file() and _rewrite(path, lambda data, text=text: data + text.encode())  # type: ignore[misc]
+        for path, text in (
+            (source / package / "__init__.py", f"\n__all__ = {names}\n"),
+            (source / f"rpa{b % 3 + 1}/flow.py", f"\nfrom rpa_flows.{package} import *\n"),
+        )
+    ]
+    return any(done)
 
 
 def data(copy: Copy, a: int, b: int) -> bool:
@@ -392,6 +371,7 @@ ALL: tuple[Mutation, ...] = (
         new_module,
         init,
         imports,
+        exports,
         data,
         junk,
         dockerfile,

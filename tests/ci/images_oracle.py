@@ -225,7 +225,7 @@ def _starred(source: Path, package: str) -> list[str]:
     text = (source / path).read_text()
     if "__all__" not in text:
         return []
-    literal = re.search(r"(?m)^__all__ = \[([^\]]*)\]$", text)
+    literal = re.search(r'(?m)^__all__ = \[([\w", ]*)\]$', text)
     if literal is None or text.count("__all__") > 1:
         return _all_of(source, package)
     return [f"{package}.{name}" for name in re.findall(r'"(\w+)"', literal[1])]

@@ -113,6 +113,16 @@ class Box:
     def started(self, times: int) -> None:
         self.wait_for(lambda: len(self.notes("started")) >= times, f"start number {times}")
 
+    def processes(self) -> list[int]:
+        """Whatever was started with this box's environment, at however many removes."""
+        mark = f"NOTES={self.notes_path}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
     def end(self) -> int:
         assert self.process is not None
         self.process.terminate()
@@ -124,12 +134,11 @@ def box(tmp_path: Path) -> Iterator[Box]:
     """Nothing of it outlives the test."""
     found = Box(tmp_path)
     yield found
-    if found.process is not None and found.process.poll() is None:
-        found.process.kill()
-        found.process.wait()
-    for _, _, pid, *_ in found.notes("started"):
+    for pid in found.processes():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+    if found.process is not None:
+        found.process.wait()
 
 
 def stat(pid: int, field: int) -> str:

@@ -129,7 +129,7 @@ def test_prometheus_scrapes_with_its_default_arguments(boxes: Boxes) -> None:
     assert box.ended() == 0
 
 
-@pytest.mark.requirement("R8.5", "R7.1", "R7.4")
+@pytest.mark.requirement("R7.1", "R7.4")
 def test_alertmanager_takes_an_alert_with_its_default_arguments(boxes: Boxes) -> None:
     """The mounted configuration is read, and an alert that amtool sends is there."""
     reference = image("prom/alertmanager:v0.28.1")
@@ -144,7 +144,7 @@ def test_alertmanager_takes_an_alert_with_its_default_arguments(boxes: Boxes) ->
     assert "Broken" in box.run("amtool", url, "alert", "query").stdout
 
 
-@pytest.mark.requirement("R2.3", "R7.1", "R7.4")
+@pytest.mark.requirement("R7.1", "R7.4")
 def test_prefect_answers_as_an_unknown_user_on_a_read_only_root(boxes: Boxes) -> None:
     """`prefect server start` behind tini: healthy, its API works, and a stop is quick."""
     reference = image("prefecthq/prefect:3.8.8-python3.13")

@@ -19,7 +19,7 @@ from ci.waits import until
 from rpa_flows.codebook.load import load_codebook
 from rpa_flows.generator import generate_labelled, real_rows
 
-PATIENCE_S = 180.0  # other tests keep the machine busy; waits end as soon as what they wait for is there
+PATIENCE_S = 400.0  # other tests keep the machine busy; waits end as soon as what they wait for is there
 _CALL_S = 120.0
 PORTS = (
     "RPA_HTTP_PORT",

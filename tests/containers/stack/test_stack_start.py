@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from ci.images.command import decide
+from ci.images.model import KEY_LABEL
 from ci.stack import operate, shell
 from ci.waits import until
 
@@ -36,6 +38,16 @@ def test_every_service_is_well_and_was_started_in_order(stack: Driver) -> None:
     for worker in ("rpa1", "rpa2", "rpa3"):
         assert migrated <= min(_times(stack, worker, "StartedAt"))
     assert max(_times(stack, "rpa1", "StartedAt")) < min(_times(stack, "haproxy", "StartedAt"))
+
+
+@pytest.mark.requirement("R9.5")
+def test_what_is_tested_is_what_is_built(stack: Driver) -> None:
+    """Every worker runs an image of the two-stage build, with the key of the sources as they are."""
+    _, plan = decide(stack.stack.environment)
+    keys = {one.contents.image.name: one.contents.key for one in plan.decisions}
+    for service, image in (("rpa1", "rpa-flow1"), ("rpa2", "rpa-flow2"), ("rpa3", "rpa-flow3")):
+        for container in inspect(*(one.name for one in stack.containers() if one.service == service)):
+            assert container["Config"]["Labels"][KEY_LABEL] == keys[image]
 
 
 @pytest.mark.requirement("D2")

@@ -1,0 +1,40 @@
+"""What the random edits write: imports of every kind, and modules where none were."""
+
+IMPORTS = (
+    "import rpa_flows.generator",
+    "from rpa_flows.summary import tally",
+    "from rpa_flows.codebook import *",
+    "from rpa_flows.summary.charts import *",
+    "from . import settings",
+    "from .. import generator",
+    "from ..summary.tally import percent",
+    "from ...nowhere import x",
+    "import colours",
+    "import colours.deep.blue",
+    "from colours import deep",
+    "if TYPE_CHECKING:\n    import rpa_flows.summary.page",
+    "try:\n    import colours.fast\nexcept ImportError:\n    colours = None",
+    "def later():\n    from rpa_flows.summary import table\n    return table",
+    'import importlib\nX = importlib.import_module("rpa_flows.summary.read")',
+    'from importlib import import_module\nX = import_module("colours.deep")',
+    'from importlib import import_module\nX = import_module(f"{__package__}.settings")',
+    'from importlib import resources\nX = resources.files("rpa_flows.summary")',
+    "def (",  # cannot be parsed
+)
+NEW_MODULES = (
+    "httpx.py",
+    "orjson.py",
+    "pydantic/__init__.py",
+    "rpa_core/errors.py",
+    "rpa_core/__init__.py",
+    "colours.py",
+    "colours/__init__.py",
+    "colours/deep.py",
+    "colours/deep/__init__.py",
+    "colours/deep/blue.py",
+    "colours/fast.py",
+    "rpa_flows/rpa1/extra.py",
+    "rpa_flows/unused.py",
+    "rpa_flows/codebook/load/__init__.py",
+    "rpa_flows/data/more.py",
+)
