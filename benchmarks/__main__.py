@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.bench import Bench
-from benchmarks.catalogue import MEASUREMENTS
+from benchmarks.catalogue import GROUPS, MEASUREMENTS
 from benchmarks.figures import Figure
 from rpa_testkit.postgres import EmbeddedPostgres
 
@@ -32,7 +32,7 @@ def main() -> int:
             quick=options.quick,
             say=lambda text: console.print(f"  [dim]{text}[/]"),
         )
-        for name in options.only or MEASUREMENTS:
+        for name in options.only or GROUPS[options.group]:
             console.print(f"[bold]{name}[/]")
             found[name] = list(MEASUREMENTS[name](bench))
         postgres = server.version
@@ -45,6 +45,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory against bars.")
+    parser.add_argument("group", nargs="?", choices=tuple(GROUPS), default="runtime", help="default: runtime")
     parser.add_argument("--only", action="append", choices=tuple(MEASUREMENTS), help="may be given several times")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one run: only proves that it works")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side; medians are reported (default: 5)")

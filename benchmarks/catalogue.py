@@ -1,16 +1,16 @@
-"""Every measurement, by the name that `--only` takes, in the order they run."""
+"""Every measurement, by the name that `--only` takes, in the order they run, in groups that are run as a whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import importing, latency, memory, scaling, scoring, startup, takeover, throughput, wal
+from benchmarks import building, importing, latency, memory, scaling, scoring, stack, startup, takeover, throughput, wal
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 
 Measurement = Callable[[Bench], Iterator[Figure]]
 
-MEASUREMENTS: Mapping[str, Measurement] = {
+_RUNTIME: Mapping[str, Measurement] = {
     "throughput": throughput.measure,
     "scoring": scoring.measure,
     "latency": latency.measure,
@@ -21,3 +21,10 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "import": importing.measure,
     "wal": wal.measure,
 }
+_BUILD: Mapping[str, Measurement] = {  # needs a Docker Engine
+    "images": building.measure,
+    "stack": stack.measure,
+}
+
+GROUPS: Mapping[str, Mapping[str, Measurement]] = {"runtime": _RUNTIME, "build": _BUILD}
+MEASUREMENTS: Mapping[str, Measurement] = {**_RUNTIME, **_BUILD}

@@ -14,7 +14,7 @@ from ci.engine.places import Places
 from ci.errors import ToolError
 
 OS_RELEASE = Path("/etc/os-release")
-OLDEST_MAJOR = 23  # named build contexts
+OLDEST_MAJOR = 25  # named build contexts (23), health checks with a start interval (25)
 OLDEST_DEBIAN = 12
 PROGRAMS = {  # what an engine needs besides itself -> Debian package
     "runc": "runc",
@@ -24,7 +24,7 @@ PROGRAMS = {  # what an engine needs besides itself -> Debian package
     "update-ca-certificates": "ca-certificates",
 }
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_HOW_ELSE = "install Docker Engine 23 or newer with compose and buildx as its documentation says for this system"
+_HOW_ELSE = "install Docker Engine 25 or newer with compose and buildx as its documentation says for this system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ci import docker
+from ci.errors import ToolError
 from ci.images import declare, manifest, plan, seen
 from ci.images import explain as words
 from ci.images.contents import Gatherer
@@ -21,6 +22,8 @@ from ci.workspace import ROOT
 
 if TYPE_CHECKING:
     from ci.images.bake import BuildReport
+
+_PULL_S = 900
 
 
 def prefix() -> str:
@@ -47,17 +50,18 @@ def selective(
     gatherer, made = decide(environment, tuple(images), root=root, bases_may_lack=only_said)
     _say(made, gatherer, full=explain, as_json=as_json, quiet=not only_said)
     todo = [one for one in made.decisions if one.action is not Action.NOTHING]
-    if only_said or not todo:
+    if only_said:
         return 0
-    from ci.images import bake
+    if todo:
+        from ci.images import bake
 
-    done = bake.build(made, prefix=prefix(), root=root, verify=not no_verify)
-    seen.add(root, [one.contents.key for one in made.decisions], seen.load(root))
-    print(_done(done), file=sys.stderr if as_json else sys.stdout)
-    if deploy:
+        done = bake.build(made, prefix=prefix(), root=root, verify=not no_verify)
+        seen.add(root, [one.contents.key for one in made.decisions], seen.load(root))
+        print(_done(done), file=sys.stderr if as_json else sys.stdout)
+    if deploy:  # also where nothing was built: an earlier build may not have been deployed
         from ci.images.deploy import roll
 
-        roll([one.contents.image.name for one in todo], environment=environment, prefix=prefix())
+        roll([one.contents.image.name for one in made.decisions], environment=environment, prefix=prefix())
     return 0
 
 
@@ -73,6 +77,8 @@ def decide(
     """The plan for the workspace and the engine as they are now."""
     declaration = declare.load(root, environment=environment)
     existing = docker.images()
+    if not bases_may_lack and _pull(_lacking(declaration, existing)):
+        existing = docker.images()
     gatherer = Gatherer(declaration, root=root)
     contents = gatherer.contents(_base_ids(declaration, existing, bases_may_lack=bases_may_lack))
     known = seen.load(root)
@@ -93,6 +99,29 @@ def base_ids(declaration: Declaration, existing: Iterable[Existing]) -> dict[str
             elif (name := _as_listed(reference)) in by_tag:
                 found[reference] = by_tag[name]
     return found
+
+
+def _lacking(declaration: Declaration, existing: Iterable[Existing]) -> list[str]:
+    """The external references that the engine does not have; one with a digest is the builder's to fetch."""
+    found = base_ids(declaration, existing)
+    wanted = dict.fromkeys(reference for image in declaration.images.values() for reference in image.bases.values())
+    return [reference for reference in wanted if reference not in found]
+
+
+def _pull(references: Iterable[str]) -> bool:
+    """Fetch what is lacking from its registry; ToolError, with the other way, where that cannot be reached."""
+    pulled = False
+    for reference in references:
+        print(f"{reference} is not here; pulling it", file=sys.stderr)
+        try:
+            docker.run("pull", "--quiet", reference, timeout_s=_PULL_S)
+        except ToolError as error:
+            said = str(error).strip().splitlines()[-1]
+            raise ToolError(
+                f"{reference} is not here and cannot be pulled ({said}); make it from packages: invoke build.bootstrap"
+            ) from None
+        pulled = True
+    return pulled
 
 
 def _base_ids(declaration: Declaration, existing: Iterable[Existing], *, bases_may_lack: bool) -> dict[str, str]:

@@ -81,14 +81,14 @@ def test_a_newer_debian_has_its_own_packages() -> None:
     ("change", "said"),
     [
         ({"root": False}, "sudo"),
-        ({"system": "fedora"}, "runs fedora, not Debian: install Docker Engine 23"),
+        ({"system": "fedora"}, "runs fedora, not Debian: install Docker Engine 25"),
         ({"system": ""}, "unknown system"),
         ({"release": 11}, "Debian 11 is too old"),
         (
             {"answers": "20.10.24+dfsg1", "compose": True, "buildx": True},
             "20.10.24.*too old: without named build contexts",
         ),
-        ({"answers": "20.10.24", "system": "ubuntu"}, "too old.*install Docker Engine 23"),
+        ({"answers": "20.10.24", "system": "ubuntu"}, "too old.*install Docker Engine 25"),
     ],
 )
 def test_what_cannot_be_done_is_said_with_the_way_out(change: dict[str, Any], said: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ci import docker
 from ci.errors import ToolError
-from ci.images import bake, command, declare, manifest
+from ci.images import bake, command, declare, deploy, manifest
 from ci.images.affected import affected, moved
 from ci.images.contents import Gatherer
 from ci.images.model import IMAGE_LABEL, KEY_LABEL, MANIFEST_LABEL, Action, Existing, Plan, key_tag, tag
@@ -120,15 +120,53 @@ def test_saying_is_not_doing(tree: Path, engine: Engine, capsys: pytest.CaptureF
 
 
 @pytest.mark.requirement("R4.8")
-def test_a_missing_base_is_an_error_and_in_a_dry_run_a_reason(
-    tree: Path, engine: Engine, capsys: pytest.CaptureFixture[str]
+def test_a_missing_base_is_pulled(
+    tree: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both name what brings it."""
+    """Once, and only where something is built; a dry run gives it as the reason."""
+    pulled = list[str]()
+
+    def run(*arguments: str, timeout_s: float) -> None:
+        pulled.append(arguments[-1])
+        engine.images = [_BASE]
+
+    monkeypatch.setattr(docker, "run", run)
     engine.images = []
-    with pytest.raises(ToolError, match=f"docker pull {BASE}, or .*invoke build.bootstrap"):
-        command.selective(root=tree)
     command.selective(root=tree, dry_run=True)
     assert f"its base {BASE} is not here (docker pull {BASE}, or invoke build.bootstrap)" in capsys.readouterr().out
+    assert pulled == []
+    command.selective(root=tree)
+    command.selective(root=tree)
+    assert pulled == [BASE]
+    assert len(engine.plans) == 1
+
+
+@pytest.mark.requirement("R4.8")
+def test_a_base_that_cannot_be_pulled_is_an_error(tree: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says why, and names the way without a registry."""
+
+    def run(*arguments: str, timeout_s: float) -> None:
+        raise ToolError("docker pull failed with 1: no such host")
+
+    monkeypatch.setattr(docker, "run", run)
+    engine.images = []
+    with pytest.raises(ToolError, match=f"{BASE} is not here .*no such host.*: invoke build.bootstrap"):
+        command.selective(root=tree)
+    assert engine.plans == []
+
+
+@pytest.mark.requirement("R5.6")
+def test_deploy_replaces_also_where_nothing_was_built(
+    tree: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier build may not have been deployed, or not to its end."""
+    rolled = list[list[str]]()
+    monkeypatch.setattr(deploy, "roll", lambda images, **_: rolled.append(list(images)))
+    command.selective(root=tree)
+    assert rolled == []
+    command.selective(root=tree, deploy=True)
+    assert rolled == [["rpa-base", "rpa-flow1", "rpa-flow2", "rpa-flow3"]]
+    assert len(engine.plans) == 1
 
 
 @pytest.mark.requirement("R4.8")

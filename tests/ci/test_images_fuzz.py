@@ -129,7 +129,8 @@ def really_opened(source: Path, entries: Sequence[str]) -> list[str]:
 def _found_by_stdlib(source: Path, entries: Sequence[str]) -> Iterator[str]:
     """What the standard library's own finder finds, by bytecode."""
     finder = ModuleFinder(path=[str(source)])
-    with suppress(SyntaxError, ValueError, AttributeError):  # it stumbles over namespace packages
+    # It stumbles over namespace packages, and over relative imports that lead out of the tree.
+    with suppress(SyntaxError, ValueError, AttributeError, ImportError):
         for entry in entries:
             finder.import_hook(entry)
     for module in finder.modules.values():
