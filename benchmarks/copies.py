@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class Copy:
 
     root: Path
     prefix: str
-    variables: Mapping[str, str]
+    variables: dict[str, str]
 
     def run(self, *command: str) -> str:
         """What the command prints; RuntimeError where it fails."""

@@ -12,7 +12,7 @@ from ci import docker
 from ci.bootstrap import rootfs
 from ci.bootstrap.decide import Choice, choose
 from ci.bootstrap.images import FOLDER, LABEL, SERVICES, Service, keys
-from ci.bootstrap.secrets import build_secrets, proxy_arguments
+from ci.build_secrets import build_secrets, proxy_arguments
 from ci.errors import ToolError
 from ci.workspace import ROOT
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ci import docker
 from ci.bootstrap.images import FOLDER, ROOTFS, SUITE
-from ci.bootstrap.secrets import apt_config
+from ci.build_secrets import apt_config
 from ci.engine import sources
 from ci.engine.machine import codename
 from ci.errors import ToolError

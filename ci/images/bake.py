@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ci import docker
+from ci.build_secrets import build_secrets
 from ci.errors import ToolError
 from ci.images import bakefile, builder, contexts, labels, manifest, timings
 from ci.images.model import IMAGE_LABEL, KEY_LABEL, Action, Contents, Plan, key_tag, tag
@@ -193,7 +194,7 @@ class _Run:
             keys={one.contents.image.name: one.contents.key for one in self.decisions},
             ids={**self.ids, **{reference: identity for reference, _, identity in bases}},
             provenance=labels.provenance(self._root),
-            secret_files=bakefile.secrets(),
+            secret_files=build_secrets(self._root),
         )
         steps, candidates = builder.bake(
             text, names, place=self.place, no_cache=no_cache, keep_open=lock, out=self._out

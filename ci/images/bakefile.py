@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ci.errors import ToolError
+from ci.build_secrets import proxy_arguments
 from ci.images import labels
 from ci.images.model import Contents, key_tag
-
-# Variables that name a file for the build alone: BuildKit secrets, which reach no layer and no cache key.
-_SECRETS = {
-    "pip_config": ("RPA_PIP_CONFIG", "PIP_CONFIG_FILE"),
-    "ca_bundle": ("RPA_CA_BUNDLE", "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),
-}
-
-
-def secrets(environ: Mapping[str, str] | None = None) -> dict[str, Path]:
-    """Secret -> file, for those that the environment names: pip's configuration, and the CAs of a TLS proxy.
-
-    The first variable of RPA_PIP_CONFIG, PIP_CONFIG_FILE; of RPA_CA_BUNDLE, PIP_CERT, SSL_CERT_FILE,
-    REQUESTS_CA_BUNDLE. ToolError where one with RPA_ names no file; of the others such a one is passed over.
-    """
-    environ = os.environ if environ is None else environ
-    found = dict[str, Path]()
-    for secret, names in _SECRETS.items():
-        for name in names:
-            value = environ.get(name)
-            if value and Path(value).is_file() and "," not in value:
-                found.setdefault(secret, Path(value).resolve())
-            elif value and name.startswith("RPA_"):
-                raise ToolError(f"{name}={value} names no file (a comma cannot be in its path); correct or unset it")
-    return found
 
 
 def compose(
@@ -84,7 +59,7 @@ def _target(
         "context": str(folder),
         "dockerfile": "Dockerfile",
         "contexts": dict(contexts),
-        "args": {name: _literal(value) for name, value in image.args.items()},
+        "args": {name: _literal(value) for name, value in (proxy_arguments() | dict(image.args)).items()},
         "platforms": [platform],
         "tags": [],  # they follow when the image has been looked into
         "secret": [f"id={name},src={path}" for name, path in secret_files.items()],

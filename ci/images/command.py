@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,11 +76,14 @@ def decide(
     environment: str, images: Sequence[str] = (), *, root: Path = ROOT, bases_may_lack: bool = False
 ) -> tuple[Gatherer, Plan]:
     """The plan for the workspace and the engine as they are now."""
-    declaration = declare.load(root, environment=environment)
-    existing = docker.images()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        asked = pool.submit(docker.images)  # answering takes the engine as long as reading the files takes here
+        declaration = declare.load(root, environment=environment)
+        gatherer = Gatherer(declaration, root=root)
+        gatherer.look()
+        existing = asked.result()
     if not bases_may_lack and _pull(_lacking(declaration, existing)):
         existing = docker.images()
-    gatherer = Gatherer(declaration, root=root)
     contents = gatherer.contents(_base_ids(declaration, existing, bases_may_lack=bases_may_lack))
     known = seen.load(root)
     made = plan.make(declaration, contents, existing, prefix=prefix(), wanted=images or None, seen=known)

@@ -37,6 +37,13 @@ class Gatherer:
         self._closures = dict[Tree, closure.Closure]()
         self._read = dict[str, imports.Imports]()
         self._registry: Registry | None = None
+        self._trees = dict[Tree, tuple[tuple[Entry, ...], tuple[str, ...]]]()
+
+    def look(self) -> None:
+        """Examine the files of every tree now; `contents` then needs only what the engine knows."""
+        for image in self.declaration.images.values():
+            for tree in image.trees:
+                self._tree(tree)
 
     def contents(self, base_ids: Mapping[str, str]) -> dict[str, Contents]:
         """Every image's contents, parents first."""
@@ -58,8 +65,10 @@ class Gatherer:
         dockerfile = self._copied("Dockerfile", image.dockerfile, None)
         context.add(replace(dockerfile, executable=False), "its Dockerfile")
         for tree in image.trees:
-            for path in sorted(self.paths(tree, notes)):
-                context.add(self._entry(tree, path), f"trees with source {tree.source}")
+            found, said = self._tree(tree)
+            notes.extend(said)
+            for entry in found:
+                context.add(entry, f"trees with source {tree.source}")
         locks = {path: self._slice(lock) for path, lock in image.locks.items()}
         for path, packages in locks.items():
             context.add(_written(path, slices.text(packages), None), f"locks.{path}")
@@ -75,6 +84,14 @@ class Gatherer:
             parent_keys=parent_keys,
         )
         return Contents(image=image, entries=entries, manifest=made, key=manifest.key(made), notes=tuple(notes))
+
+    def _tree(self, tree: Tree) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """The entries of a tree, and what a person should know."""
+        if tree not in self._trees:
+            notes = list[str]()
+            paths = sorted(self.paths(tree, notes))
+            self._trees[tree] = tuple(self._entry(tree, path) for path in paths), tuple(notes)
+        return self._trees[tree]
 
     def paths(self, tree: Tree, notes: list[str]) -> set[str]:
         """The files and links of a tree, relative to its source."""

@@ -14,7 +14,7 @@ import pytest
 from ci import docker
 from ci.bootstrap.images import LABEL, SERVICES, keys
 from ci.bootstrap.make import bake, bake_file
-from ci.bootstrap.secrets import build_secrets
+from ci.build_secrets import build_secrets
 from ci.workspace import ROOT
 
 DEBIAN_CERTIFICATES = Path("/usr/share/ca-certificates/mozilla")

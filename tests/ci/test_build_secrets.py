@@ -6,8 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from ci.bootstrap import secrets
-from ci.bootstrap.secrets import apt_config, build_secrets, ca_bundle, certificates, pip_config, proxy_arguments
+from ci import build_secrets as secrets
+from ci.build_secrets import apt_config, build_secrets, ca_bundle, certificates, pip_config, proxy_arguments
 from ci.errors import ToolError
 
 
