@@ -59,14 +59,12 @@ def test_stack_variables_are_those_of_the_compose_files() -> None:
     asked: dict[str, str] = {}
     for path in sorted((ROOT / "docker").glob("compose*.yml")):
         asked |= dict(re.findall(r"\$\{(RPA\w+):-([^}]*)\}", path.read_text(encoding="utf-8")))
-    # Where the images and files are, which environment runs and what is debugged is not said in a file.
+    # Where the images and files are, and which environment runs is not said in a file.
     for name in (
         "RPA_IMAGE_PREFIX",
         "RPA_ENVIRONMENT",
         "RPA_ENV_DIR",
         "RPA_SECRETS_DIR",
-        "RPA_DEBUG_PORT",
-        "RPA_DEBUG_WAIT",
     ):
         asked.pop(name)
     assert settings.read(ROOT / "docker/env/stack.env.example") == asked

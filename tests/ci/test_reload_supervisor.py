@@ -368,15 +368,6 @@ def test_the_debugger_comes_and_goes_with_a_reload(box: Box, debugpy: Path) -> N
 
 
 @pytest.mark.requirement("R4.6")
-def test_a_variable_starts_the_first_child_under_the_debugger(box: Box, debugpy: Path) -> None:
-    """RPA_DEBUG_PORT, for a container whose first lines are of interest: to be reached by a published port."""
-    port = free_port()
-    box.start(environ={"RPA_DEBUG_PORT": str(port), "RPA_DEBUG_WAIT": "true"})
-    box.started(1)
-    assert debugpy.read_text() == repr(["--listen", f"0.0.0.0:{port}", "--wait-for-client", str(box.rpa), "run"])
-
-
-@pytest.mark.requirement("R4.6")
 def test_stdin_and_stdout_are_joined_to_a_port(box: Box) -> None:
     """How a debugger reaches a port of the container that nobody publishes."""
     box.start()

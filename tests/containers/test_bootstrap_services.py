@@ -62,7 +62,6 @@ def test_python_is_where_dockerfiles_look_for_it(engine: str) -> None:
     """python, python3 and pip in /usr/local/bin; packages go to /usr/local; venvs have pip or not, as asked."""
     reference = image(PYTHON)
     environment = dict(pair.split("=", 1) for pair in config(reference)["Env"])
-    assert environment["PYTHON_VERSION"].startswith("3.13.")
     assert environment["PATH"].startswith("/usr/local/bin:")
     assert config(reference)["Cmd"] == ["python3"]
     script = """
