@@ -137,8 +137,8 @@ def _base_ids(declaration: Declaration, existing: Iterable[Existing], *, bases_m
 
 
 def _as_listed(reference: str) -> str:
-    """As the engine lists it: docker.io/library/python -> python:latest."""
-    name = reference.removeprefix("docker.io/").removeprefix("library/")
+    """As the engine lists it: library/python -> python:latest."""
+    name = reference.removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 

@@ -214,8 +214,8 @@ def test_bases_are_found_under_all_their_names(tree: Path) -> None:
     ]
     for reference, found in {
         "python": "sha256:1",
-        "docker.io/library/python": "sha256:1",
-        "docker.io/python:latest": "sha256:1",
+        "library/python": "sha256:1",
+        "library/python:latest": "sha256:1",
         "r/x:1": "sha256:2",
         "r/x": None,
         "python:3@sha256:77": "sha256:77",
