@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from collections.abc import Sequence
 
+from ci.invocation import sh, told
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit
 from invoke.tasks import task
 
 PYTHON = sys.executable
 PLACE = "/var/tmp/rpa-dev"  # noqa: S108 - outlives a reboot, and root can give it to another account
 PORT = 54321
-REQUIREMENTS = "requirements/tasks.txt"
 ENVIRONMENT = {"environment": "development or production"}
-
-
-def sh(c: Context, *arguments: str, pty: bool = False) -> None:
-    """Run a command, shown as it is; its failure is the task's."""
-    c.run(shlex.join(arguments), echo=True, pty=pty)
-
-
-def told(function: Callable[..., Any]) -> Callable[..., None]:
-    """What cannot be done is said in one line; an integer that is returned is the exit code."""
-
-    @wraps(function)
-    def wrapper(*given: Any, **options: Any) -> None:
-        from ci.errors import ToolError
-
-        try:
-            code = function(*given, **options)
-        except (ToolError, TimeoutError) as error:
-            raise Exit(str(error), code=1) from None
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] not in ("packaging", "watchfiles", "cryptography"):
-                raise
-            raise Exit(f"{error.name} is missing: pip install --require-hashes -r {REQUIREMENTS}", code=1) from None
-        except KeyboardInterrupt:
-            raise Exit(code=130) from None
-        if code:
-            raise Exit(code=code)
-
-    return wrapper
 
 
 # ---- build
@@ -76,10 +44,21 @@ def build_selective(
     no_verify: bool = False,
 ) -> int:
     """Build the images that are not current, and say why."""
-    from ci.images.command import selective
+    from ci.images.command import prefix, selective
+
+    def roll(images: Sequence[str]) -> None:
+        from ci.stack.deploy import roll
+
+        roll(images, environment=environment, prefix=prefix())
 
     return selective(
-        environment, image or (), dry_run=dry_run, explain=explain, as_json=json, deploy=deploy, no_verify=no_verify
+        environment,
+        image or (),
+        dry_run=dry_run,
+        explain=explain,
+        as_json=json,
+        deploy=roll if deploy else None,
+        no_verify=no_verify,
     )
 
 

@@ -244,8 +244,8 @@ class DevelopmentOrchestrator:
 
     def _build_selectively(self, images: Sequence[str]) -> int:
         from ci.images.command import selective
-        from ci.images.deploy import roll
         from ci.stack.compose import stack_of
+        from ci.stack.deploy import roll
 
         code = selective(self._environment, images, root=self._root)
         # Not by selective: it has nothing to do, and deploys nothing, where an earlier try came as far as the images.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +38,14 @@ def selective(
     dry_run: bool = False,
     explain: bool = False,
     as_json: bool = False,
-    deploy: bool = False,
+    deploy: Callable[[Sequence[str]], object] | None = None,
     no_verify: bool = False,
     root: Path = ROOT,
 ) -> int:
     """Build what is not current, of `images` (none: all) and their parents; say why.
 
     With `dry_run` or `explain` nothing is built; a base that is not here is then a reason, and otherwise an error.
-    `as_json` prints the plan for machines, and nothing else on stdout.
+    `as_json` prints the plan for machines, and nothing else on stdout. `deploy` is called with the images at the end.
     """
     only_said = dry_run or explain
     gatherer, made = decide(environment, tuple(images), root=root, bases_may_lack=only_said)
@@ -60,9 +60,7 @@ def selective(
         seen.add(root, [one.contents.key for one in made.decisions], seen.load(root))
         print(_done(done), file=sys.stderr if as_json else sys.stdout)
     if deploy:  # also where nothing was built: an earlier build may not have been deployed
-        from ci.images.deploy import roll
-
-        roll([one.contents.image.name for one in made.decisions], environment=environment, prefix=prefix())
+        deploy([one.contents.image.name for one in made.decisions])
     return 0
 
 

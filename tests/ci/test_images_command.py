@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ci import docker
 from ci.errors import ToolError
-from ci.images import bake, command, declare, deploy, manifest
+from ci.images import bake, command, declare, manifest
 from ci.images.affected import affected, moved
 from ci.images.contents import Gatherer
 from ci.images.model import IMAGE_LABEL, KEY_LABEL, MANIFEST_LABEL, Action, Existing, Plan, key_tag, tag
@@ -156,15 +156,14 @@ def test_a_base_that_cannot_be_pulled_is_an_error(tree: Path, engine: Engine, mo
 
 
 @pytest.mark.requirement("R5.6")
-def test_deploy_replaces_also_where_nothing_was_built(
-    tree: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deploy_replaces_also_where_nothing_was_built(tree: Path, engine: Engine) -> None:
     """An earlier build may not have been deployed, or not to its end."""
     rolled = list[list[str]]()
-    monkeypatch.setattr(deploy, "roll", lambda images, **_: rolled.append(list(images)))
     command.selective(root=tree)
     assert rolled == []
-    command.selective(root=tree, deploy=True)
+    command.selective(root=tree, dry_run=True, deploy=lambda images: rolled.append(list(images)))
+    assert rolled == []
+    command.selective(root=tree, deploy=lambda images: rolled.append(list(images)))
     assert rolled == [["rpa-base", "rpa-flow1", "rpa-flow2", "rpa-flow3"]]
     assert len(engine.plans) == 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tasks
 from ci import skipped
+from ci.invocation import sh
 from ci.workspace import ROOT, files
 from invoke.collection import Collection
 from invoke.context import MockContext
@@ -123,9 +124,9 @@ def test_every_task_explains_itself() -> None:
 def test_tasks_quote_what_they_are_given() -> None:
     """An argument with spaces or quotes reaches the program as it is."""
     command = "psql 'postgresql://x/a b' 'it'\"'\"'s'"
-    tasks.sh(MockContext(run={command: Result()}), "psql", "postgresql://x/a b", "it's")
+    sh(MockContext(run={command: Result()}), "psql", "postgresql://x/a b", "it's")
     with pytest.raises(NotImplementedError):
-        tasks.sh(MockContext(run={command: Result()}), "psql", "another")
+        sh(MockContext(run={command: Result()}), "psql", "another")
 
 
 @pytest.mark.requirement("D1", "R3.5")

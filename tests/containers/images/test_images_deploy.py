@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ci import docker
 from ci.errors import ToolError
-from ci.images.deploy import roll
 from ci.stack.compose import Stack, compose
+from ci.stack.deploy import roll
 
 _BASE = "python:3.13-slim-trixie"
 # Healthy a moment after it started; writes when it ends, as a drain would.

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ci.images.deploy import roll
 from ci.images.model import tag
 from ci.stack import operate
 from ci.stack.compose import Stack
+from ci.stack.deploy import roll
 
 from .driver import Driver, docker, free_ports, inspect, responses
 
