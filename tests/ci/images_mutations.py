@@ -262,6 +262,7 @@ def exports(copy: Copy, a: int, b: int) -> bool:
     source = copy.root / FLOWS / "rpa_flows"
     names = ('["scoring", "charts"]', '["memo", "read"]', "[*globals()]")[b % 3]
     done = [
+        # A default binds the loop's value; mypy infers no type for such a lambda.
         path.is_file() and _rewrite(path, lambda data, text=text: data + text.encode())  # type: ignore[misc]
         for path, text in (
             (source / package / "__init__.py", f"\n__all__ = {names}\n"),
