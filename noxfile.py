@@ -114,6 +114,17 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"], default=False)
+def chaos(session: nox.Session) -> None:
+    """Faults on purpose: a short selection on processes and containers, or what `-- SCENARIO --seed 7` asks for."""
+    prepare(session, "test", wheels=EVERYTHING)
+    short = ["everything", "zombies", "resources", "prefect-away", "--driver", "both", "--seed", "1"]
+    arguments = session.posargs or short
+    if "--reports" not in arguments:
+        arguments = [*arguments, "--reports", "reports/chaos"]
+    session.run("rpa-testkit", "run", *arguments)
+
+
+@nox.session(requires=["build"], default=False)
 def coverage(session: nox.Session) -> None:
     """All tests of the packages under coverage, worker processes included."""
     reports = prepare(session, "test", wheels=EVERYTHING)

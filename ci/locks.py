@@ -46,10 +46,10 @@ LOCKS = (
     Lock(
         name="test",
         use="everything, under test",
-        members=("core[http]", "flows", "testkit"),
+        members=("core[http]", "flows", "testkit[docker]"),
         groups=("test", "tasks"),
     ),
-    Lock(name="typing", use="the type checker", members=("core[http]", "flows", "testkit"), groups=("typing", "build")),
+    Lock(name="typing", use="the type checker", members=("core[http]", "flows", "testkit[docker]"), groups=("typing", "build")),
     Lock(name="debug", use="what development images have besides", groups=("debug",)),
     Lock(name="tasks", use="what invoke's tasks import", groups=("tasks",)),
     Lock(name="lint", use="the linter and the workspace's own tests", groups=("lint",)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,18 @@ import pytest
 if TYPE_CHECKING:
     from rpa_testkit.databases import Database, Databases, ExternalPostgres
     from rpa_testkit.postgres import EmbeddedPostgres
+    from rpa_testkit.drivers.protocol import System
     from rpa_testkit.processes import WorkerProcesses
+    from rpa_testkit.runner.run import Run
+    from rpa_testkit.suite.chaos import Chaos
+    from rpa_testkit.warden.client import Warden
 
-_OUTSIDE = frozenset({"postgres_server", "private_postgres", "worker_process"})
+_OUTSIDE = frozenset({"postgres_server", "private_postgres", "worker_process", "warden"})
 _ISOLATION = pytest.StashKey[Any]()
+_CHAOS = pytest.StashKey[Any]()
+_FAILED = pytest.StashKey[bool]()
+_WARDEN = pytest.StashKey[Any]()
+_REPORTS = Path("reports", "chaos")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,10 +38,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         help="use this PostgreSQL (a superuser's URL) instead of the embedded one (env: RPA_TEST_DSN)",
     )
+    group.addoption("--chaos-seed", type=int, metavar="N", help="the seed of chaos tests (default: a random one)")
+    group.addoption(
+        "--chaos-driver", choices=("process", "docker"), default="process", help="what chaos tests run scenarios on"
+    )
+    group.addoption(
+        "--chaos-replay", type=Path, metavar="RUN", help="carry out the schedule of this run's folder, where it fits"
+    )
+    group.addoption(
+        "--chaos-keep", action="store_true", help=f"keep the folders of runs that passed, too, in {_REPORTS}"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers; draw the seed, which xdist hands on to its workers with the other options."""
+    if config.option.chaos_seed is None:
+        config.option.chaos_seed = secrets.randbelow(1_000_000)
+    config.addinivalue_line(
+        "markers",
+        "scenario(name_or_object, *, seed=None, drivers=[...]): what `scenario_run` runs, and where the test may run",
+    )
     config.addinivalue_line("markers", "requirement(*ids): the requirements that this test proves")
     config.addinivalue_line("markers", "integration: uses a real server, real processes (set by the folder)")
     config.addinivalue_line("markers", "slow: takes more than five seconds")
@@ -66,12 +92,62 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the workers' logs with a failed test."""
+    """Show the workers' logs and the chaos runs with a failed test."""
     report = yield
-    workers = getattr(item, "funcargs", {}).get("worker_process")
-    if report.failed and workers is not None:
-        report.sections.append(("worker processes", workers.logs()))
+    if report.failed:
+        item.stash[_FAILED] = True
+        workers = getattr(item, "funcargs", {}).get("worker_process")
+        if workers is not None:
+            report.sections.append(("worker processes", workers.logs()))
+        chaos = item.stash.get(_CHAOS, None)
+        if chaos is not None:
+            report.sections.append(("chaos", chaos.section()))
     return report
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What repeats this session's chaos tests."""
+    return f"chaos: --chaos-seed {config.option.chaos_seed} --chaos-driver {config.option.chaos_driver}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """One warden for all workers of xdist, owned by the process that controls them: it outlives each of them."""
+    shared = node.config.stash.get(_WARDEN, None)
+    if shared is None:
+        shared = node.config.stash[_WARDEN] = _SharedWarden()
+    node.workerinput["chaos_warden"] = shared.address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the shared warden."""
+    shared = config.stash.get(_WARDEN, None)
+    if shared is not None:
+        shared.close()
+        del config.stash[_WARDEN]
+
+
+class _SharedWarden:
+    """A warden in a folder of its own. Where none can be started, `address` is empty: most tests need none."""
+
+    def __init__(self) -> None:
+        from rpa_testkit.warden.client import Warden, WardenError
+
+        self._folder = TemporaryDirectory(prefix="rpa-testkit-warden-")
+        self._warden: Warden | None = None
+        with suppress(WardenError):
+            self._warden = Warden.start(Path(self._folder.name))
+
+    @property
+    def address(self) -> str:
+        """What workers join."""
+        return self._warden.address if self._warden is not None else ""
+
+    def close(self) -> None:
+        """Wait until nothing is left."""
+        if self._warden is not None:
+            self._warden.close()
+        self._folder.cleanup()
 
 
 def _isolated(item: pytest.Item) -> AbstractContextManager[None]:
@@ -171,3 +247,55 @@ def worker_process(tmp_path: Path) -> Iterator[WorkerProcesses]:
     workers = WorkerProcesses(tmp_path)
     yield workers
     workers.reap_all()
+
+
+@pytest.fixture(scope="session")
+def warden(request: pytest.FixtureRequest) -> Iterator[Warden]:
+    """Heals and reaps what a test leaves behind, even when this process is killed; one for all xdist workers."""
+    from rpa_testkit.warden.client import Warden
+
+    address = getattr(request.config, "workerinput", {}).get("chaos_warden")
+    if address:
+        with Warden.join(address) as joined:
+            yield joined
+        return
+    with TemporaryDirectory(prefix="rpa-testkit-warden-") as folder, Warden.start(Path(folder)) as started:
+        yield started
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest, warden: Warden) -> Iterator[Chaos]:
+    """Runs scenarios: `chaos.run("processes")`, `chaos.replay(file, scenario=...)`. See rpa_testkit.suite.chaos."""
+    from rpa_testkit.postgres import EmbeddedPostgres
+    from rpa_testkit.suite.chaos import Chaos, settings_of
+
+    def server() -> EmbeddedPostgres | None:
+        found = request.getfixturevalue("postgres_server")
+        return found if isinstance(found, EmbeddedPostgres) else None
+
+    made = Chaos(settings_of(request.node, _REPORTS), warden, server)
+    request.node.stash[_CHAOS] = made
+    yield made
+    made.close(failed=request.node.stash.get(_FAILED, False))
+
+
+@pytest.fixture
+def scenario_run(request: pytest.FixtureRequest, chaos: Chaos) -> Run:
+    """The run of the scenario that `@pytest.mark.scenario(...)` names."""
+    mark = request.node.get_closest_marker("scenario")
+    if mark is None or len(mark.args) != 1:
+        raise pytest.UsageError("scenario_run needs @pytest.mark.scenario(name_or_object) on the test")
+    return chaos.run(mark.args[0], seed=mark.kwargs.get("seed"))
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, chaos: Chaos) -> Iterator[System]:
+    """A started system without faults, of the topology of the marker's scenario: `nodes`, `dsn`, `proxy`."""
+    from rpa_testkit.scenario.library import find
+    from rpa_testkit.scenario.model import Topology
+
+    mark = request.node.get_closest_marker("scenario")
+    given = mark.args[0] if mark is not None and mark.args else None
+    named = find(given) if isinstance(given, str) else given
+    with chaos.stack(named.topology if named is not None else Topology()) as system:
+        yield system

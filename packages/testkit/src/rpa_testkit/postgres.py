@@ -10,10 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -24,11 +21,11 @@ from typing import Literal, Self
 from urllib.parse import quote
 
 from rpa_testkit import guardian
+from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.programs import PostgresError, Programs, everyone_can_reach, find, temporary_root
 
 StopMode = Literal["smart", "fast", "immediate"]
 
-_HOST = "127.0.0.1"
 _PASSWORD_GROUP = "rpa_password_required"  # noqa: S105 - a role's name
 _SOCKET_PATH_BYTES = 100  # sun_path holds 108 on Linux, 104 on macOS, and the name `.s.PGSQL.65535` is in it
 
@@ -50,8 +47,8 @@ _SETTINGS: Mapping[str, str] = {
 _HBA = f"""\
 # Members of {_PASSWORD_GROUP} must know their password; everybody else on this machine is trusted.
 local all all trust
-host  all +{_PASSWORD_GROUP} {_HOST}/32 scram-sha-256
-host  all all {_HOST}/32 trust
+host  all +{_PASSWORD_GROUP} {HOST}/32 scram-sha-256
+host  all all {HOST}/32 trust
 """
 
 
@@ -62,7 +59,7 @@ class EmbeddedPostgres:
     `settings` are added to postgresql.conf. `home` is for servers that several processes share (see `join`).
     """
 
-    host = _HOST
+    host = HOST
 
     def __init__(
         self,
@@ -165,7 +162,7 @@ class EmbeddedPostgres:
     def dsn(self, dbname: str = "postgres", *, user: str = "postgres", password: str | None = None) -> str:
         """A connection string; every part is quoted for a URL."""
         secret = "" if password is None else f":{quote(password, safe='')}"
-        return f"postgresql://{quote(user, safe='')}{secret}@{_HOST}:{self.port}/{quote(dbname, safe='')}"
+        return f"postgresql://{quote(user, safe='')}{secret}@{HOST}:{self.port}/{quote(dbname, safe='')}"
 
     def log_text(self) -> str:
         """The server's log."""
@@ -231,7 +228,7 @@ class EmbeddedPostgres:
 
     def _start_on_a_free_port(self) -> None:
         for attempt in range(5):
-            self._port = self._wanted_port or _free_port()
+            self._port = self._wanted_port or free_port()
             self._configure()
             try:
                 self._pg_start()
@@ -245,7 +242,7 @@ class EmbeddedPostgres:
     def _configure(self) -> None:
         settings = {
             **self._settings,
-            "listen_addresses": f"'{_HOST}'",
+            "listen_addresses": f"'{HOST}'",
             "port": str(self.port),
             "unix_socket_directories": f"'{self._socket_folder()}'",
         }
@@ -269,28 +266,6 @@ class EmbeddedPostgres:
         except PostgresError as error:
             error.add_note(self.log_text()[-4000:])
             raise
-
-
-def _free_port() -> int:
-    """A free port below the range that the kernel hands out.
-
-    While the server is down nobody else can be given its port, and a client that keeps reconnecting cannot be
-    connected to itself (a TCP self-connection needs the port as its own source port).
-    """
-    lowest_ephemeral = 32768
-    limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    if limits.exists():
-        lowest_ephemeral = int(limits.read_text().split()[0])
-    chooser = random.Random(secrets.randbits(64))  # noqa: S311 - not a secret; seeded apart from the tests' seed
-    ports = range(15000, lowest_ephemeral) if lowest_ephemeral > 15500 else range(1024, 65536)
-    for port in chooser.sample(ports, 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return port
-    raise PostgresError("no free port on 127.0.0.1 among 50 tried")
 
 
 def join(home: Path) -> EmbeddedPostgres:

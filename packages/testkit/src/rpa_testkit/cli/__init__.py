@@ -1,0 +1,1 @@
+"""The `rpa-testkit` command."""

@@ -1,0 +1,173 @@
+"""Starts a topology as processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from rpa_core.store.migrate import migrate
+from rpa_testkit import probe
+from rpa_testkit.drivers.process.database import EmbeddedDatabase
+from rpa_testkit.drivers.process.worker import ProcessNode
+from rpa_testkit.drivers.protocol import Node
+from rpa_testkit.drivers.settings import LEDGER, ROLE, worker_environment
+from rpa_testkit.faults.catalogue import KINDS
+from rpa_testkit.ports import HOST, free_port
+from rpa_testkit.postgres import EmbeddedPostgres
+from rpa_testkit.proxy.client import Proxy
+from rpa_testkit.scenario.model import POSTGRES, RUN, Dependency, Service, Topology, edge
+from rpa_testkit.warden import mark
+from rpa_testkit.warden.client import Warden
+from rpa_testkit.warden.processes import marked
+
+_ONLY_DOCKER = {
+    "memory": "a process has no memory limit of its own without a cgroup, so nothing would be killed",
+    "disk-full": "a process shares its disk with the machine",
+    "clock-skew": "a process shares the machine's clock",
+}
+
+
+class ProcessDriver:
+    """No root, no Docker. `server` is used instead of one of its own; others use it too, so it is not broken."""
+
+    name = "process"
+
+    def __init__(self, server: EmbeddedPostgres | None = None) -> None:
+        self._server = server
+
+    def cannot(self, kind: str) -> str | None:
+        """What needs a container, or a server of the run's own."""
+        if self._server is not None and KINDS[kind].strikes == POSTGRES:
+            return "others use this PostgreSQL too: give the run a server of its own"
+        why = _ONLY_DOCKER.get(kind)
+        return f"{why}; run it with --driver docker" if why else None
+
+    @contextmanager
+    def start(
+        self, topology: Topology, folder: Path, *, run_id: str, seed: int, warden: Warden
+    ) -> Iterator[ProcessSystem]:
+        """PostgreSQL first, then the rest at once; workers wait for what they need by themselves."""
+        environment = {mark.VARIABLE: run_id}
+        logs = folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            server = self._server or stack.enter_context(EmbeddedPostgres(settings={"max_connections": "60"}))
+            proxy = Proxy.spawn(seed=seed, env=environment)
+            stack.callback(proxy.close)
+            database = EmbeddedDatabase(server)
+            ledger = f"{LEDGER}_{secrets.token_hex(6)}"
+            _make_ledger(server, ledger)
+            if self._server is not None:
+                stack.callback(_drop_ledger, server, ledger)
+            system = ProcessSystem(database, proxy, server.dsn(ledger), run_id)
+            stack.callback(system.close)
+            for dependency in topology.dependencies:
+                system.add(_dependency(dependency, logs, environment))
+            for service in topology.services:
+                for name in service.nodes:
+                    system.add(_worker(service, name, topology, system, logs, environment))
+            for node in system.nodes.values():
+                node.start()
+            yield system
+
+
+class ProcessSystem:
+    """A started topology."""
+
+    def __init__(self, database: EmbeddedDatabase, proxy: Proxy, dsn: str, run_id: str) -> None:
+        self.database = database
+        self.proxy = proxy
+        self.dsn = dsn
+        self.ports: dict[str, int] = {}
+        self._run_id = run_id
+        self._programs: dict[str, ProcessNode] = {}
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Programs by name, and PostgreSQL."""
+        return {**self._programs, POSTGRES: self.database}
+
+    def add(self, program: tuple[ProcessNode, int]) -> None:
+        """One more program, and its port."""
+        node, port = program
+        self._programs[node.name] = node
+        self.ports[node.name] = port
+
+    def close(self) -> None:
+        """End every program."""
+        for node in self._programs.values():
+            node.reap()
+
+    def leftovers(self) -> Sequence[str]:
+        """Processes that still carry the run's mark."""
+        return [str(process) for process in marked([self._run_id])]
+
+
+def _make_ledger(server: EmbeddedPostgres, name: str) -> None:
+    """The database, owned by a role that is no superuser: it feels full slots as production would."""
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):  # the second: at the same moment
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(ROLE)))
+    dsn = server.dsn(name, user=ROLE)
+    migrate(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        probe.prepare(connection)
+
+
+def _drop_ledger(server: EmbeddedPostgres, name: str) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _worker(
+    service: Service, name: str, topology: Topology, system: ProcessSystem, logs: Path, environment: Mapping[str, str]
+) -> tuple[ProcessNode, int]:
+    health = free_port()
+    upstream = urlsplit(system.database.dsn())
+    listen = system.proxy.open_edge(edge(name, POSTGRES), upstream=(HOST, upstream.port or 5432))
+    services = {}
+    for dependency in topology.dependencies:
+        port = system.proxy.open_edge(
+            edge(name, dependency.name), upstream=(HOST, system.ports[dependency.name]), protocol="http"
+        )
+        services[dependency.name] = f"http://{HOST}:{port}{dependency.health_path}"
+    url = urlunsplit(upstream._replace(netloc=f"{ROLE}@{HOST}:{listen}", path=urlsplit(system.dsn).path))
+    settings = worker_environment(service, name, database=url, services=services) | {
+        "CONTAINER_HEALTH_PORT": str(health)
+    }
+    argv = [sys.executable, "-m", service.launcher]
+    argv += ["run", service.flow] if service.launcher == RUN else [service.flow]
+    node = ProcessNode(
+        name,
+        argv,
+        env={**_own_environment(), **environment, **settings},
+        log=logs / f"{name}.log",
+        health=f"http://{HOST}:{health}/health/ready",
+    )
+    return node, health
+
+
+def _dependency(dependency: Dependency, logs: Path, environment: Mapping[str, str]) -> tuple[ProcessNode, int]:
+    port = free_port()
+    node = ProcessNode(
+        dependency.name,
+        [sys.executable, "-m", "rpa_testkit.drivers.process.stand_in", str(port), dependency.health_path],
+        env={**_own_environment(), **environment},
+        log=logs / f"{dependency.name}.log",
+        health=f"http://{HOST}:{port}{dependency.health_path}",
+    )
+    return node, port
+
+
+def _own_environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONTAINER_", "PG"))}
+    return {**kept, "PYTHONUNBUFFERED": "1"}

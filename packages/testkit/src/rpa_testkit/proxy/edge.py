@@ -1,0 +1,109 @@
+"""One listening port and its upstream. The port stays, whatever becomes of the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+
+from rpa_testkit.proxy.lane import Lane
+from rpa_testkit.proxy.link import ClientSide, Link
+from rpa_testkit.proxy.rules import EdgeInfo, EdgeStats, Rule, Speaks
+
+_BACKLOG = 512
+
+
+class Edge:
+    """Made by `Edge.open`; all calls from the event loop's thread."""
+
+    def __init__(self, name: str, upstream: tuple[str, int], protocol: Speaks, seed: int) -> None:
+        self.name = name
+        self.upstream = upstream
+        self.to_server = Lane("server")
+        self.to_client = Lane("client")
+        self._speaks = protocol
+        self._seed = seed
+        self._links: dict[Link, None] = {}  # a set that keeps its order
+        self._accepted = 0
+        self._refused = 0
+        self._refuse = False
+        self._listener: asyncio.Server | None = None
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen; port 0 takes a free one."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            lambda: ClientSide(self._admit), host, port, backlog=_BACKLOG, reuse_address=True
+        )
+
+    def info(self) -> EdgeInfo:
+        """Where it listens and leads."""
+        assert self._listener is not None
+        host, port = self._listener.sockets[0].getsockname()[:2]
+        return EdgeInfo(name=self.name, host=host, port=port, upstream=self.upstream, protocol=self._speaks)
+
+    def set_rule(self, rule: Rule) -> None:
+        """In place of the one before, for connections that stand as well as for new ones."""
+        self._refuse = rule.refuse
+        self.to_server.set_rule(rule)
+        self.to_client.set_rule(rule)
+        for link in tuple(self._links):
+            link.pump()
+
+    def clear(self) -> None:
+        """Let everything through; half-open connections are reset."""
+        self.set_rule(Rule())
+        for link in tuple(self._links):
+            link.close_half()
+
+    def reset(self) -> None:
+        """RST to both sides of every connection."""
+        for link in tuple(self._links):
+            link.reset()
+
+    def half_open(self) -> None:
+        """Take the upstream's side of every connection away."""
+        for link in tuple(self._links):
+            link.open_half()
+
+    def cut_late(self, delay_s: float) -> int:
+        """Cut every client off; what it had sent, so many bytes, arrives `delay_s` later."""
+        return sum(link.cut_late(delay_s) for link in tuple(self._links))
+
+    def stats(self) -> EdgeStats:
+        """Now."""
+        with_client = [link for link in self._links if link.client is not None]
+        return EdgeStats(
+            open=len(with_client),
+            accepted=self._accepted,
+            refused=self._refused,
+            to_server_bytes=self.to_server.passed,
+            to_client_bytes=self.to_client.passed,
+            held_bytes=self.to_server.held + self.to_client.held,
+            joined=sum(link.server is not None for link in with_client),
+            half_open=sum(link.half_open and link.server is None for link in with_client),
+            late_bytes=self.to_server.late,
+            delayed_s=self.to_server.delayed_s + self.to_client.delayed_s,
+        )
+
+    def draws(self, number: int, toward: str) -> random.Random:
+        """Derived by name: what one connection draws leaves the others' draws alone."""
+        digest = hashlib.sha256(f"{self._seed}:{self.name}:{number}:{toward}".encode()).digest()
+        return random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 - reproducible on purpose
+
+    def turned_away(self) -> None:
+        """The upstream could not be reached."""
+        self._refused += 1
+
+    def forget(self, link: Link) -> None:
+        """Both sides of it are gone."""
+        self._links.pop(link, None)
+
+    def _admit(self) -> Link | None:
+        if self._refuse:
+            self._refused += 1
+            return None
+        self._accepted += 1
+        link = Link(self, self._accepted)
+        self._links[link] = None
+        return link
