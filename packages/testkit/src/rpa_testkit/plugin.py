@@ -14,8 +14,8 @@ import pytest
 
 if TYPE_CHECKING:
     from rpa_testkit.databases import Database, Databases, ExternalPostgres
-    from rpa_testkit.postgres import EmbeddedPostgres
     from rpa_testkit.drivers.protocol import System
+    from rpa_testkit.postgres import EmbeddedPostgres
     from rpa_testkit.processes import WorkerProcesses
     from rpa_testkit.runner.run import Run
     from rpa_testkit.suite.chaos import Chaos

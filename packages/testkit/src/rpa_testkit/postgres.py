@@ -21,6 +21,7 @@ from typing import Literal, Self
 from urllib.parse import quote
 
 from rpa_testkit import guardian
+from rpa_testkit.newdata import new_data
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.programs import PostgresError, Programs, everyone_can_reach, find, temporary_root
 
@@ -219,12 +220,7 @@ class EmbeddedPostgres:
     def _make_data(self) -> None:
         if (self.data / "PG_VERSION").exists():
             return
-        self.data.mkdir(mode=0o700)
-        self._tools.give(self.data)
-        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"]
-        # The builtin locale gives the same order and the same case rules on every machine.
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        self._tools.run("initdb", "-D", str(self.data), *options, *locale)
+        new_data(self._tools, self.data)
 
     def _start_on_a_free_port(self) -> None:
         for attempt in range(5):

@@ -1,7 +1,7 @@
 """Make a failing schedule small: fewer events, then shorter ones.
 
-Real systems are flaky, so a candidate counts as failing when `k` of `n` replays fail; replaying it stops as soon as that is
-decided. Nothing is ever kept that did not fail so often. The search goes from coarse to fine:
+Real systems are flaky, so a candidate counts as failing when `k` of `n` replays fail; replaying it stops as soon as
+that is decided. Nothing is ever kept that did not fail so often. The search goes from coarse to fine:
 
     halves    the shortest beginning that still fails ends with an event that matters: found by halving, kept, and the
               search goes on before it. So m events that matter are found in about m * log2(all) candidates.
@@ -14,6 +14,7 @@ What was tried is remembered. At the end of its budget the search gives the smal
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -107,8 +108,8 @@ def shrink(
     if not reproduced:
         seen = search.trials[-1] if search.trials else Trial(events=0, failed=0, replays=0, fails=False)
         raise NotReproducedError(
-            f"the schedule of {len(schedule.events)} events failed {seen.failed} of {seen.replays} replays, {k} of {n} are"
-            " needed; ask for fewer, allow more replays, or run the same driver as when it failed"
+            f"the schedule of {len(schedule.events)} events failed {seen.failed} of {seen.replays} replays, {k} of {n}"
+            " are needed; ask for fewer, allow more replays, or run the same driver as when it failed"
         )
     try:
         search.halves()
@@ -229,15 +230,13 @@ _REGRESSION = '''"""Found by fault injection and made small: {says}."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from rpa_testkit.plugin import Chaos
 
-
-def test_{name}(chaos: Chaos) -> None:
-    """These events once broke {scenario}: {events}."""
-    judgement = chaos.replay(
-        Path(__file__).with_name("{file}"), scenario="{scenario}", driver="{driver}"
-    )
+def test_{name}(chaos: Any) -> None:
+    """What once broke it, in order: {events}."""
+    schedule = Path(__file__).with_name({file})
+    judgement = chaos.replay(schedule, scenario={scenario}, driver={driver})
     assert judgement.passed
 '''
 
@@ -253,16 +252,18 @@ def save_regression(shrunk: Shrunk, folder: Path, *, driver: str = "process") ->
     folder.mkdir(parents=True, exist_ok=True)
     folder.joinpath(f"{name}.schedule.jsonl").write_bytes(content)
     test = folder / f"test_{name}.py"
-    events = ", ".join(f"{event.kind} of {event.target}" for event in shrunk.schedule.events) or "none"
-    test.write_text(
-        _REGRESSION.format(
-            says=f"{shrunk.events_before} events became {len(shrunk.schedule.events)}",
-            name=name,
-            file=f"{name}.schedule.jsonl",
-            scenario=shrunk.schedule.scenario,
-            driver=driver,
-            events=events,
-        ),
-        encoding="utf-8",
+    filled = _REGRESSION.format(
+        says=f"{shrunk.events_before} events became {len(shrunk.schedule.events)}",
+        name=name,
+        events=_in_order(shrunk.schedule.events),
+        file=json.dumps(f"{name}.schedule.jsonl"),
+        scenario=json.dumps(shrunk.schedule.scenario),
+        driver=json.dumps(driver),
     )
+    test.write_text(filled, encoding="utf-8")
     return test
+
+
+def _in_order(events: Sequence[Event]) -> str:
+    kinds = [event.kind for event in events[:4]]
+    return ", ".join(kinds) + (" ..." if len(events) > len(kinds) else "") if kinds else "nothing"

@@ -134,7 +134,9 @@ def test_a_child_that_inherited_the_session_does_not_keep_it_alive(
     worker_process: WorkerProcesses, tmp_path: Path, run_id: str
 ) -> None:
     """A plain fork holds the socket open; the tester's death counts."""
-    code = f"start({_DEAF!r})\nchild = os.fork()\nif not child: signal.pause()\nprint(f'child={{child}}.', flush=True)\n"
+    code = (
+        f"start({_DEAF!r})\nchild = os.fork()\nif not child: signal.pause()\nprint(f'child={{child}}.', flush=True)\n"
+    )
     process = start_tester(worker_process, tmp_path, run_id, code)
     child = int(process.log_text().split("child=")[1].split(".")[0])
     see(run_id, 1)

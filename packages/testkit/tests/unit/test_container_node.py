@@ -90,12 +90,13 @@ def test_a_bound_that_is_taken_away_is_the_first_one_again(fake: Fake, node: Con
     node.limit("cpu", 64)
     node.limit("cpu", None)
     node.limit("memory", None)
-    assert [given for _, given in fake.asked] == [
+    assert [given for name, given in fake.asked if name == "update"] == [
         {"cpu_quota_us": 25_000},
         {"cpu_quota_us": 100_000},
         {"cpu_quota_us": 100_000},
         {"memory_bytes": BOUNDS.memory_bytes},
     ]
+    assert [name for name, _ in fake.asked].count("run_beside") == 1
 
 
 def test_a_worker_that_ended_has_no_limit_of_descriptors_to_take_away(fake: Fake, node: ContainerNode) -> None:

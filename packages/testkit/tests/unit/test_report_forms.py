@@ -91,8 +91,7 @@ def test_junit_has_a_case_per_checker_and_per_fault_not_run(report: Report) -> N
         found = [element.get(name) for name in ("tests", "failures", "errors", "skipped")]
         assert found == ["4", "1", "1", "1"]
     assert suite.get("timestamp") == "2026-03-02T03:14:15"
-    assert [child.tag for child in suite][0] == "properties"
-    assert [child.tag for child in suite][-1] == "system-out"
+    assert (suite[0].tag, suite[-1].tag) == ("properties", "system-out")
     properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
     assert properties["seed"] == "4711"
     assert properties["run_id"] == "exactly-once-7f3a"

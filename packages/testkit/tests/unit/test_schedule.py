@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rpa_testkit.scenario.library import EVERYWHERE, OF_PROCESSES, SCENARIOS, UnknownScenarioError, find
 from rpa_testkit.scenario.model import POSTGRES, Scenario, Service, Topology
-from rpa_testkit.scenario.plan import Event, Fault, FlipFlop, Listed, Mix, Once, Together, candidates
-from rpa_testkit.scenario.schedule import Schedule, compile_schedule, concerns, read_schedule
+from rpa_testkit.scenario.plan import Fault, FlipFlop, Listed, Mix, Once, Together, candidates
+from rpa_testkit.scenario.schedule import Schedule, closed_up, compile_schedule, concerns, read_schedule
 
 _NODES = Topology(services=(Service(replicas=3),))
 
@@ -139,3 +139,20 @@ def test_a_schedule_holds_what_it_was_made_from() -> None:
     """Scenario and seed stand in the first line."""
     first = Schedule(scenario="s", seed=5, events=()).to_bytes()
     assert first == b'{"format":1,"scenario":"s","seed":5}\n'
+
+
+@pytest.mark.requirement("R3.3")
+@given(seed=st.integers(0, 2**31), keep=st.sets(st.integers(1, 100), min_size=1, max_size=8))
+def test_what_is_left_of_a_schedule_is_closed_up(seed: int, keep: set[int]) -> None:
+    """Same events in the same order, no long waits, and none of a node before its last is over."""
+    whole = compile_schedule(SCENARIOS["long"], seed)
+    fewer = whole.with_events(event for event in whole.events if event.id in keep)
+    closed = closed_up(fewer).events
+    assert [event.id for event in closed] == [event.id for event in fewer.events]
+    over_s = 0.0
+    for number, event in enumerate(closed):
+        assert event.at_s <= over_s + 0.501
+        over_s = max(over_s, event.at_s + event.hold_s)
+        for later in closed[number + 1 :]:
+            if concerns(event) == concerns(later) or POSTGRES in (concerns(event), concerns(later)):
+                assert later.at_s >= event.at_s + event.hold_s - 0.001

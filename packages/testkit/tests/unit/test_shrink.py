@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import random
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from rpa_testkit.scenario.schedule import Schedule, read_schedule
 from rpa_testkit.shrink import Budget, Ended, NotReproducedError, save_regression, shrink
 
-from .support.flaky import Flaky, ids, needs, schedule_of
+from .support.flaky import Flaky, events_of, ids, needs, schedule_of
 
 BUDGET = Budget(replays=60)
 PLENTY = Budget(replays=100_000)
@@ -21,22 +23,22 @@ PLENTY = Budget(replays=100_000)
 
 @pytest.mark.requirement("R3.3")
 @pytest.mark.parametrize("count", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(100))
-def test_sure_bug_in_sixty_events_is_found_exactly(count: int, seed: int) -> None:
+def test_sure_bug_in_sixty_events_is_found_exactly(count: int) -> None:
     """The events that it takes and no others, within the budget."""
-    needed = random.Random(seed).sample(range(1, 61), count)
-    system = Flaky(needs(needed))
-    shrunk = shrink(schedule_of(60), system, k=1, n=1, budget=BUDGET)
-    assert ids(shrunk.schedule) == set(needed)
-    assert shrunk.ended is Ended.MINIMAL
-    assert shrunk.replays == system.replays.total() <= BUDGET.replays
+    for seed in range(50):
+        needed = random.Random(seed).sample(range(1, 61), count)
+        system = Flaky(needs(needed))
+        shrunk = shrink(schedule_of(60), system, k=1, n=1, budget=BUDGET)
+        assert ids(shrunk.schedule) == set(needed)
+        assert shrunk.ended is Ended.MINIMAL
+        assert shrunk.replays == system.replays.total() <= BUDGET.replays
 
 
 @pytest.mark.requirement("R3.3")
 @pytest.mark.parametrize("count", [2, 3])
 def test_flaky_bug_in_sixty_events_becomes_five_at_most(count: int) -> None:
-    """One that shows in four of five replays, in 100 seeds."""
-    for seed in range(100):
+    """One that shows in four of five replays, in 60 seeds."""
+    for seed in range(60):
         needed = random.Random(seed).sample(range(1, 61), count)
         system = Flaky(needs(needed), p=0.8, seed=seed)
         try:
@@ -81,9 +83,9 @@ def test_what_is_given_back_has_failed_k_of_n(
     try:
         shrunk = shrink(given_schedule, flaky, k=k, n=n, budget=Budget(replays=replays))
     except NotReproducedError:
-        assert flaky.failed[given_schedule.to_bytes()] < k
+        assert flaky.failed[events_of(given_schedule)] < k
         return
-    key = shrunk.schedule.to_bytes()
+    key = events_of(shrunk.schedule)
     assert flaky.failed[key] == k
     assert flaky.replays[key] <= n
     assert max(flaky.replays.values()) <= n
@@ -177,7 +179,12 @@ def test_a_regression_is_a_schedule_and_a_test_that_replays_it(tmp_path: Path) -
     assert len(list(test.parent.iterdir())) == 2
     assert read_schedule(stored) == shrunk.schedule
     text = test.read_text(encoding="utf-8")
-    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
-    assert [function.name for function in functions] == [test.stem]
-    assert f'Path(__file__).with_name("{stored.name}"), scenario="exactly-once", driver="docker"' in text
-    assert "assert judgement.passed" in text
+    assert max(map(len, text.splitlines())) <= 120
+    module: dict[str, Any] = {"__file__": str(test)}
+    exec(compile(text, str(test), "exec"), module)
+    for passed in (True, False):
+        chaos = Mock()
+        chaos.replay.return_value.passed = passed
+        with nullcontext() if passed else pytest.raises(AssertionError):
+            module[test.stem](chaos)
+        chaos.replay.assert_called_once_with(stored, scenario="exactly-once", driver="docker")

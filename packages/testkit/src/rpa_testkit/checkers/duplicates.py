@@ -33,8 +33,6 @@ class NoDuplicates:
         says = None
         if results > 1:
             says = f"{results} results"
-        elif effects > 1:
-            says = f"{effects} effects"
         elif dead > 1:
             says = f"{dead} dead letters"
         elif results and dead:

@@ -114,6 +114,25 @@ def replay(folder: Path, driver: str | None, reports: Path) -> int:
 
 
 @group.command()
+@click.argument("folder", metavar="RUN", type=click.Path(exists=True, path_type=Path, file_okay=False))
+@click.option("--k", type=int, default=1, show_default=True, help="A candidate fails when so many ...")
+@click.option("--n", type=int, default=2, show_default=True, help="... of so many replays fail.")
+@click.option("--replays", type=int, default=60, show_default=True, help="The most replays.")
+@click.option("--minutes", type=float, default=30.0, show_default=True, help="The most time.")
+@click.option("--planted", help="The defect that was planted in RUN.")
+@click.option(
+    "--save", type=click.Path(path_type=Path, file_okay=False), help="Where the regression test goes.  [default: RUN]"
+)
+def shrink(folder: Path, k: int, n: int, replays: int, minutes: float, planted: str | None, save: Path | None) -> None:
+    """Make the failing schedule of RUN small, and save it as a regression test."""
+    from rpa_testkit.cli.shrinking import shrunk_run
+    from rpa_testkit.shrink import Budget
+
+    budget = Budget(replays=replays, seconds=minutes * 60)
+    click.echo(shrunk_run(folder, k=k, n=n, budget=budget, planted=planted, save=save or folder))
+
+
+@group.command()
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, path_type=Path))
 def check(folder: Path) -> int:
     """Judge the history of RUN anew, with today's checkers."""
@@ -177,14 +196,14 @@ def _run(
 
 def _tell(done: Run, reports: Path, again: str) -> int:
     from rpa_testkit.cli import tables
-    from rpa_testkit.reports import trends as store
+    from rpa_testkit.reports import store
     from rpa_testkit.reports.build import build
     from rpa_testkit.reports.write import write
 
     tables.judgement(done.judgement)
     made = build(done.history, done.judgement)
     paths = write(made, done.folder)
-    store.record(made, reports / store.STORE)
+    store.record(made, reports)
     click.echo(f"report: {next((path for path in paths if path.suffix == '.html'), done.folder)}")
     if not done.judgement.passed:
         click.echo(f"the same faults again: rpa-testkit replay {done.folder}")

@@ -157,10 +157,9 @@ class Chaos:
     def _commands(self) -> Iterator[str]:
         test = shlex.quote(self.settings.nodeid)
         for done in self.runs.done:
-            if not done.judgement.passed:
-                driver = done.history.header.driver
-                run = shlex.quote(str(done.folder))
-                yield f"the same faults again: pytest {test} --chaos-driver {driver} --chaos-replay {run}"
+            driver, folder = done.history.header.driver, shlex.quote(str(done.folder))
+            if done.schedule.events:
+                yield f"the same faults again: pytest {test} --chaos-driver {driver} --chaos-replay {folder}"
         for driver, seed in dict.fromkeys((driver, seed) for _, driver, seed in self.asked):
             yield f"from the seed: pytest {test} --chaos-driver {driver} --chaos-seed {seed}"
 

@@ -41,7 +41,7 @@ class DataScenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What a load did. `made` counts what was made on purpose (faults by kind, duplicates, ...); `took_s` is all of it."""
+    """What a load did. `made` counts what was made on purpose: faults by kind, duplicates. `took_s` is all of it."""
 
     scenario: str
     flow: str
@@ -131,12 +131,8 @@ class _Counting:
         self.number = 0
 
     def __iter__(self) -> Iterator[NewRecord]:
-        number = 0
-        try:
-            for number, record in enumerate(self._records, 1):
-                yield record
-        finally:
-            self.number = number
+        for self.number, record in enumerate(self._records, 1):  # noqa: B020 - a plain attribute, counted while it runs
+            yield record
 
 
 def _clean(number: int, seed: int, tally: Tally) -> Iterator[NewRecord]:
@@ -206,8 +202,8 @@ def _skewed(number: int, seed: int, tally: Tally) -> Iterator[NewRecord]:
         yield NewRecord(orjson.dumps(answers | {"comment": _prose(length, rand)} if length else answers), record.key)
 
 
-_WORDS = "the state of things is what it was and people say that taxes prices jobs schools and health care matter".split()
-_TEXT = " ".join(_WORDS * 600)
+_SENTENCE = "the state of things is what it was and people say that taxes prices jobs schools and care matter "
+_TEXT = _SENTENCE * 600
 
 
 def _prose(length: int, rand: random.Random) -> str:

@@ -33,7 +33,7 @@ def empty(dsn: str, schemas: Sequence[str], *, lock_s: float) -> None:
                 _truncate(connection, schemas)
         except errors.LockNotAvailable as error:
             raise UsageError(
-                f"the database cannot be emptied: somebody works in it for more than {lock_s:g} s; stop the workers first"
+                f"the database cannot be emptied: somebody has worked in it for {lock_s:g} s; stop the workers first"
             ) from error
         if "rpa" in schemas:
             drop_expired(connection, retention_days=0.0)

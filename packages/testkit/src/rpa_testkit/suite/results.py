@@ -178,7 +178,7 @@ class TestReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSuite:
-    """What to run: `tests` in this order; `records` of each run (None: the scenarios' own); `minima` for performance."""
+    """What to run: `tests` in this order; `records` of each run (None: the scenarios' own), `minima` of performance."""
 
     __test__ = False  # nothing for pytest to collect
 
@@ -190,7 +190,7 @@ class TestSuite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestEnvironment:
-    """Where suites run: the driver, the images it uses with their keys, the folder of the runs, the warden's address."""
+    """Where suites run: the driver, its images and their keys, the folder of the runs, the warden's address."""
 
     __test__ = False  # nothing for pytest to collect
 

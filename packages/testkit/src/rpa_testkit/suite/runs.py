@@ -127,7 +127,5 @@ def with_images(topology: Topology, images: Mapping[str, str]) -> Topology:
     if unknown:
         names = ", ".join(service.name for service in topology.services)
         raise LookupError(f"no service is called {', '.join(sorted(unknown))}; there are {names}")
-    services = tuple(
-        replace(service, image=images.get(service.name, service.image)) for service in topology.services
-    )
+    services = tuple(replace(service, image=images.get(service.name, service.image)) for service in topology.services)
     return replace(topology, services=services)

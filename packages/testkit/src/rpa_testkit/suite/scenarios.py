@@ -1,4 +1,4 @@
-"""What ContainerTestSuite runs besides the library's scenarios. Each is found again as `rpa_testkit.suite.scenarios:NAME`."""
+"""What ContainerTestSuite runs besides the library's scenarios; found again as `rpa_testkit.suite.scenarios:NAME`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ DISTRIBUTED_KILLS = Scenario(
 THROUGHPUT = Scenario(
     name="throughput",
     about="as many records as two workers can take",
-    workload=Workload(records=40_000, batch=1_000, producers=2, retry_share=0.0, reject_share=0.0),
+    # Large transactions: all the records are there at once, and what is measured is not how fast they come.
+    workload=Workload(records=60_000, batch=20_000, producers=3, retry_share=0.0, reject_share=0.0),
 )
 LATENCY = Scenario(
     name="latency",
-    about="single records at 100 a second: how long each takes",
+    about="single records, about 100 a second: how long each takes",
     workload=Workload(records=600, batch=1, rate=100.0, retry_share=0.0, reject_share=0.0),
 )
 

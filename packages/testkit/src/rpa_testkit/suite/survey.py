@@ -133,13 +133,15 @@ def _lean(person: dict[str, Any], rand: random.Random) -> float:
     """From left to right."""
     means = person["income"] if person["income"] > 0 else 11
     lean = 0.011 * (person["age"] - 46) - 0.13 * (person["education"] - 4) + 0.03 * (means - 11)
-    return lean + 0.45 * person["rural"] - 0.18 * person["female"] + rand.gauss(0, 1)
+    return float(lean + 0.45 * person["rural"] - 0.18 * person["female"] + rand.gauss(0, 1))
 
 
 def _opinions(person: dict[str, Any], lean: float, rand: random.Random) -> None:
     party, education = person["party_id"], person["education"]
     person["ideology"] = (
-        UNKNOWN if rand.random() < 0.30 - 0.035 * education else _bounded(round(4 + 1.25 * lean + rand.gauss(0, 0.8)), 1, 7)
+        UNKNOWN
+        if rand.random() < 0.30 - 0.035 * education
+        else _bounded(round(4 + 1.25 * lean + rand.gauss(0, 0.8)), 1, 7)
     )
     drive = 0.25 * (education - 4) + 0.02 * (person["age"] - 46) + 0.25 * abs(party - 3) + rand.gauss(0, 1)
     person["interest"] = 1 if drive > 0.9 else 2 if drive > -0.2 else 3

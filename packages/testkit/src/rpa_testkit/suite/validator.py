@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,7 @@ class TestValidator:
         """
         violations: list[str] = []
         unknown: list[str] = []
-        count = dict.fromkeys(("rejected", "retried", "dead", "exits"), 0)
+        count = Counter[str]()
         for history in self.histories:
             try:
                 _errors(history, violations, unknown, count)
@@ -117,7 +118,10 @@ class TestValidator:
             valid=not violations and not unknown,
             violations=tuple(violations),
             unknown=tuple(unknown),
-            **count,
+            rejected=count["rejected"],
+            retried=count["retried"],
+            dead=count["dead"],
+            exits=count["exits"],
         )
 
     def generate_test_report(self) -> TestReport:
@@ -190,7 +194,7 @@ def _summary(history: History, report: Report, files: tuple[Path, ...]) -> TestR
     )
 
 
-def _errors(history: History, violations: list[str], unknown: list[str], count: dict[str, int]) -> None:
+def _errors(history: History, violations: list[str], unknown: list[str], count: Counter[str]) -> None:
     probed = history.header.workload.get("flow") == "probe" and not history.header.workload.get("payload")
     seen = False
     for entry in history:
@@ -209,7 +213,9 @@ def _errors(history: History, violations: list[str], unknown: list[str], count: 
                 violations.append(_of(history, f"{number} records have no outcome: {_listed(shown, number)}"))
             elif probed and came != _ASKED.get(asked):
                 wish = f"asked to {asked}" if asked else "asked for nothing"
-                violations.append(_of(history, f"{number} records that {wish} ended as {came}: {_listed(shown, number)}"))
+                violations.append(
+                    _of(history, f"{number} records that {wish} ended as {came}: {_listed(shown, number)}")
+                )
     if not seen:
         unknown.append(_of(history, "how its records ended was not looked at"))
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from rpa_testkit.scenario.plan import Event
 from rpa_testkit.scenario.schedule import Schedule
 
+Events = tuple[tuple[int, float], ...]
+
 
 def schedule_of(count: int, hold_s: float = 2.0) -> Schedule:
     """So many events, numbered from 1."""
@@ -24,19 +26,24 @@ def ids(schedule: Schedule) -> set[int]:
     return {event.id for event in schedule.events}
 
 
+def events_of(schedule: Schedule) -> Events:
+    """What tells it from the others made of the same events."""
+    return tuple((event.id, event.hold_s) for event in schedule.events)
+
+
 class Flaky:
     """Fails with probability `p` when its bug is there, and keeps count of how each schedule did."""
 
     def __init__(self, bug: Callable[[Schedule], bool], *, p: float = 1.0, seed: int = 0) -> None:
         self._bug, self._p, self._rng = bug, p, random.Random(seed)
-        self.failed: Counter[bytes] = Counter()
-        self.replays: Counter[bytes] = Counter()
+        self.failed: Counter[Events] = Counter()
+        self.replays: Counter[Events] = Counter()
 
     def __call__(self, schedule: Schedule) -> bool:
         """Replay it."""
         fails = self._bug(schedule) and self._rng.random() < self._p
-        self.replays[schedule.to_bytes()] += 1
-        self.failed[schedule.to_bytes()] += fails
+        self.replays[events_of(schedule)] += 1
+        self.failed[events_of(schedule)] += fails
         return fails
 
 

@@ -86,6 +86,12 @@ def _second_line(**fields: Any) -> Spoil:
     return spoil
 
 
+def _stranger_twice(world: World, rng: random.Random) -> None:
+    entry = world.entries[rng.choice(results(world))]._replace(key="run-4711:12")
+    at = mark_at(world, "ended")
+    world.entries[at:at] = [entry, entry]
+
+
 def _double_under_retry(world: World, rng: random.Random) -> None:
     """A record whose enqueueing was tried twice is there twice over."""
     at = rng.choice(results(world))
@@ -106,6 +112,7 @@ NO_DUPLICATES: dict[str, Spoil] = {
     "effect missing": _outcome(effects=0),
     "effect of a dead letter": _outcome(outcomes, results=0, dead=1, effects=1),
     "same record again": _second_line(),
+    "another run's record again": _stranger_twice,
     "same id, different payload": _second_line(writer="worker-9", done=99.0),
 }
 

@@ -134,6 +134,12 @@ class Container:
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
         return Ran(code=-1 if code is None else int(code), text=written.decode(errors="replace"))
 
+    def run_beside(self, argv: Sequence[str]) -> None:
+        """Start a command beside its processes, as its user; does not wait. It ends with the container."""
+        with spoken(f"starting {argv[0]} in {self.name}"):
+            made = self._api.exec_create(self.id, list(argv), stdout=False, stderr=False)
+            self._api.exec_start(made["Id"], detach=True)
+
     def stats(self) -> Mapping[str, Any]:
         """What its cgroup counts, at once; zeros while it does not run."""
         with spoken(f"measuring {self.name}"):

@@ -26,6 +26,18 @@ for folder in /proc/[0-9]*; do
   [ "$pid" = "$$" ] || prlimit --pid "$pid" "--nofile=$1:" 2>/dev/null || [ ! -d "$folder" ] || exit 3
 done
 """
+# Waits until the quota is another than $1, then computes until it is $1 again.
+_COMPETE = """
+for file in /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us; do [ -r "$file" ] && break; done
+quota() { read -r now rest <"$file" || exit; }
+quota
+left=200
+while [ "$now" = "$1" ] && [ $left -gt 0 ]; do sleep 0.05; left=$((left - 1)); quota; done
+while [ "$now" != "$1" ]; do
+  i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done
+  quota
+done
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +106,16 @@ def limit_memory(container: Container, amount_bytes: int) -> None:
         return
     if before.running and wanted - used_bytes(container.stats()) < _LITTLE_BYTES:
         _use_up(container, before.started_at, wanted)
+
+
+def limit_cpu(container: Container, cores: float, own: float) -> None:
+    """Bound its CPU time, and have a process inside compete for it: a worker that mostly waits would not feel a bound.
+
+    `own` are the cores that it has by right: given them back, the competitor ends.
+    """
+    if cores < own:
+        container.run_beside(["sh", "-c", _COMPETE, "sh", str(quota_us(own))])  # before: its start needs CPU time too
+    container.update(cpu_quota_us=quota_us(min(cores, own)))
 
 
 def limit_files(container: Container, most: int) -> None:

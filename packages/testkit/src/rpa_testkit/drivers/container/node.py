@@ -112,8 +112,8 @@ class ContainerNode:
         """`cpu`, `memory` or `files`; a bound that is taken away is replaced by the one it was created with."""
         match what:
             case "cpu":
-                cores = self._bounds.cores if amount is None else min(amount, self._bounds.cores)
-                self._container.update(cpu_quota_us=limits.quota_us(cores))
+                own = self._bounds.cores
+                limits.limit_cpu(self._container, own if amount is None else amount, own)
             case "memory" if amount is None:
                 self._container.update(memory_bytes=self._bounds.memory_bytes)
             case "memory":
