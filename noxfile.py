@@ -144,8 +144,8 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def benchmark(session: nox.Session) -> None:
-    """The bars, measured beside hand-written code; `-- build` those of the images, `-- --quick` proves that it runs."""
-    prepare(session, "test", wheels=EVERYTHING)
+    """The bars, beside hand-written code; `-- build`: the images; `-- peers`: other queues; `-- --quick`: it runs."""
+    prepare(session, "peers" if "peers" in session.posargs else "test", wheels=EVERYTHING)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks import building, importing, latency, memory, scaling, scoring, stack, startup, takeover, throughput, wal
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
+from benchmarks.peers import measure as peers
 
 Measurement = Callable[[Bench], Iterator[Figure]]
 
@@ -25,6 +26,7 @@ _BUILD: Mapping[str, Measurement] = {  # needs a Docker Engine
     "images": building.measure,
     "stack": stack.measure,
 }
+_PEERS: Mapping[str, Measurement] = {"peers": peers.measure}  # needs requirements/peers.txt, and Redis for one side
 
-GROUPS: Mapping[str, Mapping[str, Measurement]] = {"runtime": _RUNTIME, "build": _BUILD}
-MEASUREMENTS: Mapping[str, Measurement] = {**_RUNTIME, **_BUILD}
+GROUPS: Mapping[str, Mapping[str, Measurement]] = {"runtime": _RUNTIME, "build": _BUILD, "peers": _PEERS}
+MEASUREMENTS: Mapping[str, Measurement] = {**_RUNTIME, **_BUILD, **_PEERS}

@@ -29,7 +29,9 @@ def absent(*distributions: str) -> str:
             version(name)
         except PackageNotFoundError:
             gone.append(name)
-    return f"{' and '.join(gone)} not installed: nox -s benchmark -- peers installs requirements/peers.txt" if gone else ""
+    return (
+        f"{' and '.join(gone)} not installed: nox -s benchmark -- peers installs requirements/peers.txt" if gone else ""
+    )
 
 
 def versions(*distributions: str) -> str:

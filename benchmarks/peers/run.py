@@ -100,9 +100,7 @@ def working(side: Side, system: System) -> Iterator[Started]:
 def race(side: Side, copies: Copies, records: int) -> Run:
     """Work through one copy of what was loaded: from the opening of the gate to the last result row's commit."""
     with copies() as system, working(side, system) as started:
-        until(
-            lambda: system.drained(started.connection), _LONGEST_S, f"{side.name} to be done", every_s=_LOOK_S
-        )
+        until(lambda: system.drained(started.connection), _LONGEST_S, f"{side.name} to be done", every_s=_LOOK_S)
         (last_s,) = _ask(started, _LAST, side)
         rows, distinct, lowest, highest = _ask(started, _FOUND, side)
     found = Found(rows=rows, distinct=distinct, lowest=lowest, highest=highest)

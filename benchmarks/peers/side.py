@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,3 +64,14 @@ class Side(Protocol):
 
     def loaded(self, bench: Bench, records: int) -> AbstractContextManager[Copies]:
         """Load once; each copy is a system of its own with `records` waiting, thrown away at its end."""
+
+
+def copies(bench: Bench, template: str, system: Callable[[str], System]) -> Copies:
+    """Copies of the database with DSN `template`, each made a `system` by its own DSN."""
+
+    @contextmanager
+    def copy() -> Iterator[System]:
+        with bench.database(template) as dsn:
+            yield system(dsn)
+
+    return copy

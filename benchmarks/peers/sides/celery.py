@@ -18,6 +18,7 @@ from benchmarks.peers.side import Copies, Enqueue, Setting, System
 _TASK = "record"
 _QUEUE = "celery"
 _UNACKED = "unacked"
+CONCURRENCY = 4
 
 
 class CelerySide:
@@ -28,7 +29,38 @@ class CelerySide:
     results = payload.RESULTS
     gate = payload.RESULTS
     seen = payload.SEEN
-    settings: Sequence[Setting] = ()
+    settings: Sequence[Setting] = (
+        Setting(
+            chosen="Redis with appendonly and appendfsync always",
+            why="a message is on disk when it is accepted, as a row of PostgreSQL is",
+            page="userguide/optimizing, using transient queues: what is given up there is kept; Redis, persistence",
+        ),
+        Setting(
+            chosen="task_acks_late and task_reject_on_worker_lost",
+            why="a record survives the worker that holds it, as on every other side",
+            page="userguide/configuration, task_acks_late",
+        ),
+        Setting(
+            chosen=f"2 worker instances, prefork, {CONCURRENCY} processes each",
+            why="prefork is the recommended pool; more processes are usually better, and several instances too",
+            page="userguide/workers, concurrency",
+        ),
+        Setting(
+            chosen="worker_prefetch_multiplier=64",
+            why="many short tasks want a large one, say 64 or 128",
+            page="userguide/optimizing, prefetch limits",
+        ),
+        Setting(
+            chosen="task_ignore_result",
+            why="the result is the row in PostgreSQL, a second one would waste time",
+            page="userguide/tasks, ignore results you don't want",
+        ),
+        Setting(
+            chosen="a connection to PostgreSQL for each process, made when it starts",
+            why="one connection per task would be the larger part of the work",
+            page="userguide/signals, worker_process_init",
+        ),
+    )
 
     def missing(self) -> str:
         """Of the packages, and the server."""
@@ -61,7 +93,8 @@ def _copy(bench: Bench, template: str, folder: Path) -> Iterator[System]:
     copied = bench.folder / f"redis-{next(_NUMBERS)}"
     with bench.database(template) as dsn, redis.server(copied, fsync="always", template=folder) as port:
         broker = redis.client(port)
-        worker = ["-m", "benchmarks.peers.workers.celery", _url(port), dsn, *__import__("os").environ.get("OPT","--pool=prefork --concurrency=1").split()]
+        pool = ["--pool=prefork", f"--concurrency={CONCURRENCY}"]
+        worker = ["-m", "benchmarks.peers.workers.celery", _url(port), dsn, *pool]
 
         def drained(_: psycopg.Connection[Any]) -> bool:
             return not broker.llen(_QUEUE) and not broker.hlen(_UNACKED)

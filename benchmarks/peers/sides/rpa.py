@@ -12,7 +12,7 @@ import psycopg
 from benchmarks import noop
 from benchmarks.bench import Bench, one
 from benchmarks.peers.payload import fields
-from benchmarks.peers.side import Copies, Enqueue, Setting, System
+from benchmarks.peers.side import Copies, Enqueue, Setting, System, copies
 from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, enqueue
 from rpa_core.version import VERSION
@@ -46,18 +46,15 @@ class RpaSide:
         """Enqueued by COPY."""
         with bench.ledger() as template:
             noop.load(template, records, paused=False)
+            yield copies(bench, template, lambda dsn: self._system(bench, dsn))
 
-            @contextmanager
-            def copy() -> Iterator[System]:
-                with bench.database(template) as dsn:
-                    yield System(
-                        dsn=dsn,
-                        start=lambda: bench.start_worker(noop.SPEC, dsn),
-                        drained=_drained,
-                        producer=lambda: _producer(dsn),
-                    )
-
-            yield copy
+    def _system(self, bench: Bench, dsn: str) -> System:
+        return System(
+            dsn=dsn,
+            start=lambda: bench.start_worker(noop.SPEC, dsn),
+            drained=_drained,
+            producer=lambda: _producer(dsn),
+        )
 
 
 def _drained(connection: psycopg.Connection[Any]) -> bool:

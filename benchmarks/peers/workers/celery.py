@@ -14,7 +14,7 @@ from celery.signals import worker_process_init
 from benchmarks.peers.payload import INSERT
 
 TASK = "record"
-PREFETCH = int(os.environ.get("PF",64))
+PREFETCH = 64
 
 
 def app(broker: str) -> celery.Celery:
@@ -36,8 +36,6 @@ class Handler:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: psycopg.Connection[Any] | None = None
-        import threading
-        self._pool=None; self._lock=threading.Lock()
 
     def connect(self, **_: object) -> None:
         """Called in each process of the pool when it starts."""
@@ -46,17 +44,7 @@ class Handler:
 
     def handle(self, record: dict[str, Any]) -> None:
         """Store the result row."""
-        if os.environ.get("POOL"):
-            if self._pool is None:
-                with self._lock:
-                    if self._pool is None:
-                        import psycopg_pool
-                        self._pool = psycopg_pool.ConnectionPool(self._dsn, min_size=1, max_size=30, kwargs={"autocommit": True, "application_name": f"peer {os.getpid()}"})
-            with self._pool.connection() as c:
-                c.execute(INSERT, (record["a"], orjson.dumps(record).decode()))
-            return
-        if self._connection is None:
-            self.connect()
+        assert self._connection is not None
         self._connection.execute(INSERT, (record["a"], orjson.dumps(record).decode()))
 
 

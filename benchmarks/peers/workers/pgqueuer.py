@@ -15,9 +15,9 @@ from pgqueuer.models import Context, Job
 
 from benchmarks.peers.payload import RESULTS
 
-BATCH = int(os.environ.get("B", 100))
-POOL = int(os.environ.get("P", 20))
-MAXC = int(os.environ.get("M", 0)) or None
+BATCH = 500
+CONCURRENT = 2 * BATCH
+POOL = 20
 INSERT = f"INSERT INTO {RESULTS} (record_id, data) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 
@@ -45,4 +45,4 @@ def factory(dsn: str) -> Callable[[], AbstractAsyncContextManager[pgqueuer.PgQue
 
 
 if __name__ == "__main__":
-    uvloop.run(pgqueuer.run(factory(sys.argv[1]), batch_size=BATCH, max_concurrent_tasks=MAXC))
+    uvloop.run(pgqueuer.run(factory(sys.argv[1]), batch_size=BATCH, max_concurrent_tasks=CONCURRENT))

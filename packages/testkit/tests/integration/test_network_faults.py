@@ -150,6 +150,25 @@ def test_a_partition_the_wrong_way_is_not_verified(edge: Proxy, name: str, done:
 
 
 @pytest.mark.requirement("R3.3")
+@pytest.mark.parametrize("left_out", ["set_rule", "reset"])
+def test_half_a_reset_is_not_verified(edge: Proxy, left_out: str) -> None:
+    """Connections that stand are reset and new ones refused, not one of the two."""
+    injection = fault("reset", LyingProxy(edge, **{left_out: lambda *_: None}))
+    injection.inject()
+    assert [injection.verify() for _ in range(3)] == [None] * 3
+    injection.heal()
+
+
+@pytest.mark.requirement("R3.3")
+def test_still_counters_do_not_make_a_partition(edge: Proxy) -> None:
+    """An answer to a new connection says that there is none, whatever the counters say."""
+    still = edge.stats(EDGE)
+    injection = fault("partition", LyingProxy(edge, set_rule=lambda *_: None, stats=lambda _: still))
+    injection.inject()
+    assert injection.verify() is None
+
+
+@pytest.mark.requirement("R3.3")
 def test_half_the_latency_is_not_enough(edge: Proxy) -> None:
     """Four fifths of what was asked must be seen."""
 

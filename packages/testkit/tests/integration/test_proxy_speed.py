@@ -74,7 +74,7 @@ def _bytes_per_s(address: tuple[str, int]) -> float:
 def test_the_proxy_is_not_the_bottleneck(
     server: tuple[str, int], record_property: Callable[[str, object], None]
 ) -> None:
-    """300 MB/s and more on one connection, 0.15 ms and less on a round trip; the best of five, the machine is shared."""
+    """At least 300 MB/s on one connection, at most 0.15 ms on a round trip; the best of five."""
     with Proxy.spawn(seed=1, env=os.environ) as proxy:
         proxy.open_edge(EDGE, server)
         through = proxy.address(EDGE)

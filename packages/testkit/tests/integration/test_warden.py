@@ -118,15 +118,21 @@ def test_a_killed_tester_leaves_nothing(worker_process: WorkerProcesses, tmp_pat
 def test_processes_that_are_just_being_started_are_found(
     worker_process: WorkerProcesses, tmp_path: Path, run_id: str
 ) -> None:
-    """The tester dies while it starts one after another; so do children that start children of their own."""
+    """The tester dies while it starts one after another, and its children start more; one comes a second later."""
     starting = "import subprocess, sys\nwhile True: subprocess.Popen(['sleep', '600']).poll(); time.sleep(0.02)"
     code = f"start({'import time; ' + starting!r})\n"
     code += "def more():\n    while True: subprocess.Popen(['sleep', '600'], env=env)\n"
     code += "threading.Thread(target=more, daemon=True).start()\n"
+    late = f"while kill -0 $0; do sleep 0.1; done; sleep 1; {VARIABLE}={run_id} exec sleep 600"
+    code += (
+        f"late = subprocess.Popen(['sh', '-c', {late!r}, str(os.getpid())])\nprint(f'late={{late.pid}}.', flush=True)\n"
+    )
     process = start_tester(worker_process, tmp_path, run_id, code)
+    late_pid = int(process.log_text().split("late=")[1].split(".")[0])
     see(run_id, 20)
     process.kill()
     all_gone(run_id, warden_of(process), tmp_path / "warden.log")
+    until(lambda: started(late_pid) is None, 5.0, "the late one to be gone")
 
 
 @pytest.mark.requirement("R3.3", "R9.6")

@@ -79,6 +79,33 @@ def test_unfinished_records_are_lost_only_after_a_drain(mark: str | None, status
     assert verdict.figures["pending"] == 1
 
 
+@pytest.mark.requirement("R3.1")
+def test_a_lost_record_is_shown_with_its_acknowledgement() -> None:
+    """The time and the line of the `ok`; beside it how many are unknown, and how many of those are there."""
+    world = _answered("invoke", "info", there=_DONE)
+    before = _verdict(world, "no-lost").figures
+    insert(world, before_outcomes(world), *[("p", kind, "enqueue", 6_000, 3) for kind in ("invoke", "info")])
+    insert(world, before_outcomes(world), *[("p", kind, "enqueue", 7_000, 9) for kind in ("invoke", "ok")])
+    world.renumber()
+    verdict = _verdict(world, "no-lost")
+    (ok,) = [entry for entry in world.entries if (entry.kind, entry.key) == ("ok", 7_000)]
+    assert verdict.found == 9
+    assert [(one.t, one.seq) for one in verdict.evidence] == [(ok.t, (ok.seq,))] * 5
+    assert verdict.says == "record 7000 was acknowledged and is in no place; and 8 more"
+    assert verdict.figures["unknown"] == before["unknown"] + 3
+    assert verdict.figures["unknown_found"] == before["unknown_found"] > 0
+
+
+@pytest.mark.requirement("R3.1")
+def test_a_strange_record_is_no_duplicate() -> None:
+    """It is from nowhere, which is another thing."""
+    world = clean(SEED)
+    insert(world, mark_at(world, "ended"), ("runner", "outcome", "record", "run-4711:12", _DONE))
+    world.renumber()
+    assert _verdict(world, "no-duplicates").status is Status.PASS
+    assert _verdict(world, "no-phantoms").found == 1
+
+
 @pytest.mark.requirement("R3.1", "R9.1")
 @pytest.mark.parametrize("checker", CHECKERS)
 def test_an_empty_history_proves_nothing(checker: str) -> None:

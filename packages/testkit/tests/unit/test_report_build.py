@@ -89,6 +89,28 @@ def test_faults_keep_their_state_their_times_and_their_lines(tmp_path: Path) -> 
     assert report.faults[3].why.startswith("the process driver cannot do this")
 
 
+@pytest.mark.requirement("R3.5", "R9.7")
+def test_the_axis_begins_with_the_workload(tmp_path: Path) -> None:
+    """Starting workers is not drawn; times stay those of the run, and a node's CPU time that shrinks is no restart."""
+    writer = HistoryWriter(tmp_path / "history.jsonl", header())
+    writer.add("runner", Kind.MARK, "begun", t=11.3)
+    for number, cpu_s in enumerate((5.0, 5.2, 4.9, 5.1, 0.1, 0.3)):
+        counts = {"done": 0, "dead": 0, "waiting": number, "leased": 0, "connections": 3}
+        writer.add(
+            "s", Kind.METRIC, "sample", None, {**counts, "nodes": {"postgres": (1, cpu_s, True)}}, t=12.0 + number
+        )
+    writer.add("o", Kind.OUTCOME, "record", 0, (1, 1, 0, 0, "w", "w", 12.1, 14.1), t=18.0)
+    writer.add("runner", Kind.MARK, "ended", t=19.0)
+    writer.close()
+    report = build(History.open(tmp_path), judgement())
+    assert report.axis.start_s == 11.25
+    assert report.axis.end_s == pytest.approx(19.25)
+    assert [place for place, rate in enumerate(report.throughput_rps) if rate] == [int((14.1 - 11.25) / 0.25)]
+    assert report.waiting[int((12.0 - 11.25) / 0.25)] == 0
+    assert report.axis.share(15.25) == pytest.approx(0.5)
+    assert report.nodes[0].restarts == (16.0,)
+
+
 @pytest.mark.requirement("R3.5")
 def test_a_scheduled_fault_that_never_came_is_reported(tmp_path: Path) -> None:
     """The run ended first: it is not run, with that reason."""

@@ -129,6 +129,16 @@ def test_a_spike_of_p99_is_told_by_the_kind_that_caused_it(tmp_path: Path) -> No
     assert advice["latency-spike"].figures["ratio"] > 5
 
 
+@pytest.mark.requirement("R3.5", "R9.2")
+def test_a_spike_under_two_faults_is_blamed_on_neither(tmp_path: Path) -> None:
+    """Which of them it was cannot be told."""
+    planted = [
+        Planted(id=1, kind="postgres-crash", target="postgres", at_s=6, hold_s=2),
+        Planted(id=2, kind="cpu", target="worker-1", at_s=7, hold_s=2),
+    ]
+    assert _rules(write_history(tmp_path, records=10_000, planted=planted)) == {}
+
+
 @pytest.mark.requirement("R3.5")
 @pytest.mark.parametrize(("t", "expected"), [(5.0, True), (3.9, False)])
 def test_duplicates_after_kills_ask_for_an_idempotency_key(tmp_path: Path, t: float, *, expected: bool) -> None:

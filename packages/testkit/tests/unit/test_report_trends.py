@@ -11,8 +11,8 @@ import pytest
 from rpa_testkit.reports.build import build
 from rpa_testkit.reports.shifts import band, shifts
 from rpa_testkit.reports.store import machine_class, read, record
-from rpa_testkit.reports.trends import trends
-from rpa_testkit.reports.trends_page import trends_html, trends_table, write_trends
+from rpa_testkit.reports.trends import table, trends
+from rpa_testkit.reports.trends_page import trends_html, write_trends
 
 from .support.report_histories import failed, header, judgement, passed, write_history
 from .support.report_runs import noise, run, store_of
@@ -147,7 +147,7 @@ def test_the_page_and_the_table_show_every_key_and_escape_names(tmp_path: Path) 
     assert "<b>[red]" not in text
     assert write_trends(found, tmp_path / "out").read_text() == text
     console = Console(width=200, record=True, file=StringIO())
-    console.print(trends_table(found))
+    console.print(table(found))
     assert "<b>[red]mine" in console.export_text()
 
 

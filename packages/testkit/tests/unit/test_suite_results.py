@@ -83,7 +83,8 @@ def test_schedules_that_strike_postgres_are_told_from_others() -> None:
 def test_images_are_replaced_by_the_services_names() -> None:
     """A name that no service has is an error that names those there are."""
     topology = Topology(services=(Service(), Service(name="other", image="b")))
-    assert [service.image for service in with_images(topology, {"other": "c"}).services] == [Service.image, "c"]
+    images = [service.image for service in with_images(topology, {"other": "c"}).services]
+    assert images == ["rpa-base:development", "c"]
     with pytest.raises(LookupError, match="no service is called others; there are worker, other"):
         with_images(topology, {"others": "c"})
 
@@ -92,7 +93,7 @@ def test_images_are_replaced_by_the_services_names() -> None:
 def test_a_test_that_may_not_run_on_a_driver_is_skipped(tmp_path: Path) -> None:
     """By its marker, or by its scenario; the reason says which it may."""
     chaos = Chaos(_settings(tmp_path, drivers=("docker",)), None)  # type: ignore[arg-type]  # nothing is started
-    with pytest.raises(pytest.skip.Exception, match="not for the driver process .* but for docker"):
+    with pytest.raises(pytest.skip.Exception, match=r"not for the driver process .* but for docker"):
         chaos.driver(None, ("process", "docker"))
     chaos = Chaos(_settings(tmp_path), None)  # type: ignore[arg-type]  # as above
     with pytest.raises(pytest.skip.Exception, match="but for docker"):

@@ -27,6 +27,7 @@ def _run(
     ended: Sequence[tuple[str, list[Any]]] = _GOOD,
     exits: Sequence[dict[str, Any]] = (),
     cut: bool = False,
+    first: int = 0,
 ) -> Path:
     """A run of `records` records at 1,000/s by two workers, of which the last is a dead letter."""
     run = folder / name
@@ -42,8 +43,8 @@ def _run(
     )
     writer = HistoryWriter(run / HISTORY, header)
     writer.add("runner", Kind.MARK, "begun", t=0.0)
-    writer.add("producer-1", Kind.INVOKE, "enqueue", 0, records, t=0.0)
-    writer.add("producer-1", Kind.OK, "enqueue", 0, records, t=0.001)
+    writer.add("producer-1", Kind.INVOKE, "enqueue", first, records, t=0.0)
+    writer.add("producer-1", Kind.OK, "enqueue", first, records, t=0.001)
     for number, cpu_s in enumerate((1.0, 1.5)):
         nodes = {
             "worker-1": [50_000_000, cpu_s, True],
@@ -61,7 +62,7 @@ def _run(
         worker = f"worker-{1 + serial % 2}"
         enqueued = serial / 1000
         row = (results, results, dead, 0, worker, worker, enqueued, enqueued + took_s)
-        writer.add("observer", Kind.OUTCOME, "record", serial, row, t=2.1)
+        writer.add("observer", Kind.OUTCOME, "record", first + serial, row, t=2.1)
     for asked, value in ended:
         writer.add("observer", Kind.OBSERVE, "ended", asked, value, t=2.2)
     if not cut:
@@ -76,6 +77,14 @@ def test_what_happened_once_is_valid(tmp_path: Path) -> None:
     result = TestValidator(_run(tmp_path)).validate_no_duplicate_processing()
     assert result.valid
     assert result.figures == {"records": 10, "duplicates": 0}
+
+
+@pytest.mark.requirement("R3.1", "R9.1")
+@pytest.mark.parametrize("first", [1_024, 20_000])
+def test_records_may_be_seen_in_any_order(tmp_path: Path, first: int) -> None:
+    """The first that is looked at need not be record 0."""
+    result = TestValidator(_run(tmp_path, first=first)).validate_no_duplicate_processing()
+    assert result.valid, result.unknown
 
 
 @pytest.mark.requirement("R3.1", "R9.1")

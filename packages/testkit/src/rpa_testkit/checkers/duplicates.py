@@ -54,7 +54,7 @@ class NoDuplicates:
             self._others.add(repr(serial))
             return
         if serial >= len(seen):
-            seen.extend(bytes(max(1024, serial)))
+            seen.extend(bytes(max(1024, serial + 1)))
         if seen[serial]:
             self._found.violation(f"record {serial} is there twice", entry[1], entry[0])
         seen[serial] = 1

@@ -11,6 +11,7 @@ from rpa_testkit.faults.sessions import end_sessions
 from rpa_testkit.scenario.plan import Event
 from rpa_testkit.warden.undo import Undo
 
+_FEW_FILES = 8  # with none at all even poll() would fail
 _ROOM = 1.02  # above what it has: what it asks for next is too much
 
 
@@ -83,15 +84,14 @@ class Cpu(_Resource):
 
 
 class Files(_Resource):
-    """No descriptor can be opened beyond those that are open; its sessions are ended, so that it wants new ones."""
+    """No descriptor can be opened; its sessions are ended, so that it wants new ones."""
 
     what = "files"
 
     def inject(self) -> Seen:
-        """The limit is what is open now."""
-        files = self.used().files
-        self.node.limit("files", files)
-        return {"files": files, "sessions_ended": len(end_sessions(self.system.dsn, self.node.name))}
+        """The limit is far below what is open: what is open stays open."""
+        self.node.limit("files", _FEW_FILES)
+        return {"limit": _FEW_FILES, "sessions_ended": len(end_sessions(self.system.dsn, self.node.name))}
 
     def verify(self) -> Seen | None:
         """It cannot even accept a probe any more."""

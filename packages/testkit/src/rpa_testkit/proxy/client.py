@@ -98,7 +98,7 @@ class Proxy:
         self._ask("clear", edge=edge)
 
     def reset(self, edge: str) -> None:
-        """RST to both sides of every connection."""
+        """RST to both sides of every connection made before; so do the next two mean it."""
         self._ask("reset", edge=edge)
 
     def half_open(self, edge: str) -> None:

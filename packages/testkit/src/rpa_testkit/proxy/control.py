@@ -13,6 +13,7 @@ from rpa_testkit.proxy.edge import Edge
 from rpa_testkit.proxy.rules import ProxyError, Rule
 
 Request = Mapping[str, Any]
+_STRIKE_ALL = ("reset", "half_open", "cut_late")
 
 
 class Control:
@@ -37,7 +38,7 @@ class Control:
                 return await self._open(request)
             if request["op"] == "edges":
                 return {"edges": [asdict(edge.info()) for edge in self._edges.values()]}
-            return self._do(self._edge(request["edge"]), request)
+            return await self._do(self._edge(request["edge"]), request)
         except (ProxyError, OSError, ValueError, TypeError, KeyError) as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
@@ -58,7 +59,9 @@ class Control:
             raise ProxyError(f"no edge {name!r}; there are {', '.join(self._edges) or 'none'}") from None
 
     @staticmethod
-    def _do(edge: Edge, request: Request) -> dict[str, Any]:
+    async def _do(edge: Edge, request: Request) -> dict[str, Any]:
+        if request["op"] in _STRIKE_ALL:
+            await edge.settle()
         match request["op"]:
             case "set_rule":
                 edge.set_rule(Rule(**request["rule"]))

@@ -11,6 +11,8 @@ from rpa_testkit.proxy.link import ClientSide, Link
 from rpa_testkit.proxy.rules import EdgeInfo, EdgeStats, Rule, Speaks
 
 _BACKLOG = 512
+_TURNS = 5  # of the event loop, from a socket's being acceptable to its link
+_SETTLE_S = 5.0
 
 
 class Edge:
@@ -55,6 +57,14 @@ class Edge:
         self.set_rule(Rule())
         for link in tuple(self._links):
             link.close_half()
+
+    async def settle(self) -> None:
+        """Return when every connection made before this call has reached the upstream, or clearly cannot."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        connecting = [link.connecting for link in self._links if link.connecting is not None]
+        if connecting:
+            await asyncio.wait(connecting, timeout=_SETTLE_S)
 
     def reset(self) -> None:
         """RST to both sides of every connection."""

@@ -56,7 +56,7 @@ class Link:
         self.to_client = Pipe(owner.to_client, lambda: owner.draws(number, "client"), self._end_client)
         self._owner = owner
         self._late = False
-        self._connecting: asyncio.Task[None] | None = None
+        self.connecting: asyncio.Task[None] | None = None
 
     def begin(self, client: asyncio.Transport) -> None:
         """The client is there."""
@@ -67,8 +67,8 @@ class Link:
 
     def pump(self) -> None:
         """Go on under the rule that holds now."""
-        if self._connecting is None and not self.to_server.lane.rule.stall:
-            self._connecting = asyncio.create_task(self._connect())
+        if self.connecting is None and not self.to_server.lane.rule.stall:
+            self.connecting = asyncio.create_task(self._connect())
         self.to_server.pump()
         self.to_client.pump()
 
@@ -150,8 +150,9 @@ class Link:
             async with asyncio.timeout(_CONNECT_S):
                 await loop.create_connection(lambda: ServerSide(self), *self._owner.upstream)
         except OSError:  # TimeoutError is one
-            self._owner.turned_away()
-            self.reset()
+            if self.client is not None:
+                self._owner.turned_away()
+                self.reset()
 
     def joined(self, server: asyncio.Transport) -> None:
         """The upstream is connected."""
@@ -181,9 +182,7 @@ class Link:
     def _over(self) -> None:
         self.to_server.end()
         self.to_client.end()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        self._owner.forget(self)
+        self._owner.forget(self)  # an upstream that is just being connected is reset when it is there
 
 
 class ClientSide(asyncio.Protocol):

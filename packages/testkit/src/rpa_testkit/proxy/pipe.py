@@ -32,7 +32,6 @@ class Pipe:
         self._on_end = on_end
         self._held: deque[tuple[float, Item]] = deque()
         self.held_bytes = 0
-        self._last_due = 0.0
         self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -131,8 +130,8 @@ class Pipe:
     def _hold(self, item: Item) -> None:
         if self.ended:
             return
-        self._last_due = max(self._last_due, self._loop.time() + self._delay_s())
-        self._held.append((self._last_due, item))
+        # Whoever comes due before the one ahead of him waits for that one: the order of bytes stays.
+        self._held.append((self._loop.time() + self._delay_s(), item))
         self._count(len(item or b""))
         self.pump()
 

@@ -62,7 +62,7 @@ EVERYWHERE = (*OF_PROCESSES, *OF_THE_NETWORK, *OF_POSTGRES, CPU, FILES)
 _STALL = replace(PARTITION_TO_SERVER, on=edge("worker-1", POSTGRES), hold_s=(2.2, 3.4))  # until it is another's
 _THREE = Topology(services=(Service(replicas=3),))
 # So much time per record that workers are nearly always at work: a fault that meets nobody at work proves nothing.
-_FEW = Workload(records=1_500, batch=25, work_ms=15.0)
+_FEW = Workload(records=3_000, batch=25, work_ms=15.0)
 
 
 def everything(
@@ -95,7 +95,9 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         scenario.name: scenario
         for scenario in (
-            Scenario(name="quiet", about="no fault: what the others are compared with", workload=_FEW),
+            Scenario(
+                name="quiet", about="no fault: what the others are compared with", workload=Workload(records=5_000)
+            ),
             Scenario(
                 name="processes",
                 about="workers are killed, stopped, restarted and frozen past their leases",
@@ -152,7 +154,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                 faults=Together(plans=(Once(fault=PREFECT_AWAY, at_s=1.0), Once(fault=CRASH, at_s=2.0))),
             ),
             everything(
-                records=3_000,
+                records=5_000,
                 faults=len(EVERYWHERE),
                 batch=25,
                 work_ms=20.0,
@@ -170,7 +172,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             everything(
                 records=20_000,
                 faults=25,
-                work_ms=5.0,
+                work_ms=10.0,
                 name="long-containers",
                 about="20,000 records and 25 faults: the size for containers",
                 budget_s=900.0,

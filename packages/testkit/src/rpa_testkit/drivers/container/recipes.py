@@ -61,8 +61,8 @@ def postgres(*, image: str, password: str, port: int, sizes: Sizes, labels: Mapp
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %u@%d %a ",
     }
-    owner = "uid=999,gid=999,mode=0700"
-    volume = {"type": "tmpfs", "device": "tmpfs", "o": f"size={sizes.data_bytes},{owner}"}
+    owner = "uid=999,gid=999"
+    volume = {"type": "tmpfs", "device": "tmpfs", "o": f"size={sizes.data_bytes},mode=0700,{owner}"}
     return {
         **_hardened(sizes.database),
         "init": False,  # the postmaster is process 1, as its image means it: it can tell its own stale lock file
@@ -76,7 +76,7 @@ def postgres(*, image: str, password: str, port: int, sizes: Sizes, labels: Mapp
             "--builtin-locale=C.UTF-8",
         },
         "mounts": [Mount(DATA, None, type="volume", labels=dict(labels), driver_config=DriverConfig("local", volume))],
-        "tmpfs": {TMP: f"mode=1777,size={64 * MIB}", "/var/run/postgresql": f"mode=0775,size={MIB},{owner[:15]}"},
+        "tmpfs": {TMP: f"mode=1777,size={64 * MIB}", "/var/run/postgresql": f"mode=0775,size={MIB},{owner}"},
         "shm_size": 256 * MIB,
         "ports": {"5432/tcp": (HOST, port)},
     }
