@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import report, trend
 from benchmarks.bench import Bench
 from benchmarks.catalogue import GROUPS, MEASUREMENTS
 from benchmarks.figures import Figure
@@ -40,6 +41,8 @@ def main() -> int:
     console.print(report.table(figures, quick=options.quick))
     report.write(options.json, found, quick=options.quick, runs=runs, postgres=postgres)
     console.print(f"All samples: {options.json}")
+    if options.trend:
+        console.print(f"What changed: {trend.record(options.trend, json.loads(options.json.read_text()))}")
     return 0 if options.quick or all(figure.ok is not False for figure in figures) else 1
 
 
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one run: only proves that it works")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side; medians are reported (default: 5)")
     parser.add_argument("--json", type=Path, default=_REPORT, help=f"where the report goes (default: {_REPORT})")
+    parser.add_argument("--trend", type=Path, metavar="FILE", help="add the run to this store, show what changed")
     return parser
 
 

@@ -1,10 +1,11 @@
-"""The record and the result row that all sides share."""
+"""The record, the result row and the number of workers that all sides share."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+WORKERS = 2
 RESULTS = "peer.result"
 SEEN = f"SELECT 1 FROM {RESULTS} WHERE record_id = %(number)s"
 INSERT = f"INSERT INTO {RESULTS} (record_id, data) VALUES (%s, %s) ON CONFLICT DO NOTHING"

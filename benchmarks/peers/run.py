@@ -10,7 +10,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.bench import one
-from benchmarks.peers.side import WORKERS, Copies, Side, System
+from benchmarks.peers.outcome import Found, Run
+from benchmarks.peers.payload import WORKERS
+from benchmarks.peers.side import Copies, Side, System
 from rpa_core.store.connect import connect
 from rpa_testkit.processes import WorkerProcess
 from rpa_testkit.waits import until
@@ -29,31 +31,6 @@ FROM (SELECT (data->>'a')::bigint AS number FROM {results}) found
 """
 _LAST = "SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)))::float8 FROM {results}"
 _NOW = "SELECT extract(epoch FROM clock_timestamp())::float8"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The result rows at the end: how many, of how many records, with which numbers."""
-
-    rows: int
-    distinct: int
-    lowest: int | None
-    highest: int | None
-
-    def wrong(self, records: int) -> str:
-        """What is wrong in words; empty if each of the records 0 to `records` - 1 has exactly one row."""
-        if self.rows == self.distinct == records and (self.lowest, self.highest) == (0, records - 1):
-            return ""
-        return f"{self.rows:,} result rows of {self.distinct:,} records, numbered {self.lowest} to {self.highest}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One run: its speed, how long it took, and what was wrong with its rows."""
-
-    records_per_s: float
-    took_s: float
-    wrong: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,6 @@ import psycopg
 from benchmarks.bench import Bench
 from rpa_testkit.processes import WorkerProcess
 
-WORKERS = 2
-
 Enqueue = Callable[[int], object]
 
 

@@ -173,7 +173,7 @@ IN_PRODUCERS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = MappingP
 
 @contextmanager
 def planting(scenario: Scenario, name: str) -> Iterator[Scenario]:
-    """The scenario with a defect in its workers, or in its producers while this is open; ValueError if there is none."""
+    """The scenario with a defect in its workers, or in its producers while this is open; ValueError if unknown."""
     if name in IN_PRODUCERS:
         with IN_PRODUCERS[name]():
             yield scenario

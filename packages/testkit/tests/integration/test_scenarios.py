@@ -125,9 +125,13 @@ def test_the_command_runs_reports_and_replays(open_folder: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "verdict: pass" in ran.stdout
     (folder,) = (path for path in reports.iterdir() if path.is_dir())
+    forms = {"report.html", "report.json", "report.md", "junit.xml"}
     assert {path.name for path in folder.iterdir()} >= {
-        "history.jsonl", "schedule.jsonl", "verdict.json", "report.html", "report.json", "report.md", "junit.xml", "logs",
-    }  # fmt: skip
+        "history.jsonl",
+        "schedule.jsonl",
+        "verdict.json",
+        "logs",
+    } | forms
     again = _command("replay", str(folder), "--reports", str(reports))
     assert again.returncode == 0, again.stdout + again.stderr
     folders = [path for path in reports.iterdir() if path.is_dir()]

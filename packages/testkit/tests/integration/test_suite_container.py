@@ -167,17 +167,13 @@ def test_what_fails_in_a_suite_does_not_end_it(tmp_path: Path, monkeypatch: pyte
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("no such thing")
 
-    started: list[str] = []
-    real = Runs.start
     monkeypatch.setattr(Runs, "run", fails)
-    monkeypatch.setattr(Runs, "start", lambda self, *a, **k: started.append(k["name"]) or real(self, *a, **k))
     framework = AutomatedTestFramework(seed=3, reports=tmp_path / "runs")
     with framework:
         result = framework.run_test_suite(TestSuite(tests=("performance", "security")))
     assert result.status == "failed"
     assert result.errors == ("performance could not be run: OSError: no such thing",)
     assert result.details["results"]["security"].status == "passed"
-    assert started == ["security"]
 
 
 @pytest.mark.requirement("R9.5")

@@ -117,6 +117,18 @@ def test_bad_input_is_said_and_nothing_of_its_part_is_loaded(database: Database)
 
 
 @pytest.mark.requirement("R9.6")
+@pytest.mark.parametrize("key", [None, "", "\\N", "\\.", "tab\tline\nback\\slash", "é\U0001f469"])
+def test_any_key_and_any_json_text_arrive(database: Database, key: str | None) -> None:
+    """What COPY would read otherwise is escaped, also where it is one row of many."""
+    odd = NewRecord(b'{"a" :\t"\\\\ \\n",\n "b": 1}', key)
+    given = [NewRecord(b"{}", f"k{number}") for number in range(1_500)]
+    TestDataManager().load(database.dsn, rows=lambda *_: [*given[:1_200], odd, *given[1_200:]])
+    with psycopg.connect(database.dsn) as connection:
+        stored = connection.execute("SELECT key, payload::text FROM rpa.record WHERE payload::text <> '{}'").fetchall()
+    assert stored == [(key, odd.payload.decode())]
+
+
+@pytest.mark.requirement("R9.6")
 def test_a_reset_database_is_as_new(database: Database) -> None:
     """Empty, counting from the beginning, with one period; it takes records again."""
     manager = TestDataManager()

@@ -17,6 +17,7 @@ from rpa_testkit.suite import scenarios
 from rpa_testkit.suite.chaos import Chaos, Settings
 from rpa_testkit.suite.results import Status, overall
 from rpa_testkit.suite.runs import strikes_postgres, with_images
+from rpa_testkit.suite.tests import with_fewer
 
 
 @pytest.mark.requirement("D1")
@@ -87,6 +88,14 @@ def test_images_are_replaced_by_the_services_names() -> None:
     assert images == ["rpa-base:development", "c"]
     with pytest.raises(LookupError, match="no service is called others; there are worker, other"):
         with_images(topology, {"others": "c"})
+
+
+@pytest.mark.requirement("R3.3")
+def test_fewer_records_are_as_much_work() -> None:
+    """So that faults still meet some; more records are more work."""
+    fewer, more = (with_fewer(scenarios.DISTRIBUTED_KILLS, number).workload for number in (500, 3_000))
+    assert (fewer.records, fewer.work_ms) == (500, 60.0)
+    assert (more.records, more.work_ms) == (3_000, 20.0)
 
 
 @pytest.mark.requirement("R3.3")

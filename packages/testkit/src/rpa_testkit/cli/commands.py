@@ -116,7 +116,7 @@ def replay(folder: Path, driver: str | None, reports: Path) -> int:
 @group.command()
 @click.argument("folder", metavar="RUN", type=click.Path(exists=True, path_type=Path, file_okay=False))
 @click.option("--k", type=int, default=1, show_default=True, help="A candidate fails when so many ...")
-@click.option("--n", type=int, default=2, show_default=True, help="... of so many replays fail.")
+@click.option("--n", type=int, default=3, show_default=True, help="... of so many replays fail.")
 @click.option("--replays", type=int, default=60, show_default=True, help="The most replays.")
 @click.option("--minutes", type=float, default=30.0, show_default=True, help="The most time.")
 @click.option("--planted", help="The defect that was planted in RUN.")
@@ -165,8 +165,9 @@ def report(folder: Path) -> None:
 def trends(reports: Path) -> None:
     """What changed from run to run, beyond the noise."""
     from rpa_testkit.cli import tables
+    from rpa_testkit.reports.trends_page import write_trends
 
-    tables.trends(reports)
+    click.echo(f"page: {write_trends(tables.trends(reports), reports)}")
 
 
 def _run(

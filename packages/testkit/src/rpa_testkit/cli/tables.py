@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rpa_testkit.checkers.verdict import Judgement, Status
+
+if TYPE_CHECKING:
+    from rpa_testkit.reports.trends import Trends
 
 _STYLE = {Status.PASS: "green", Status.FAIL: "bold red", Status.UNKNOWN: "yellow"}
 
@@ -62,8 +66,10 @@ def checkers() -> None:
     Console().print(table)
 
 
-def trends(reports: Path) -> None:
-    """The store's runs by scenario, driver and machine."""
+def trends(reports: Path) -> Trends:
+    """The store's runs by scenario, driver and machine; returns what was shown."""
     from rpa_testkit.reports import trends as store
 
-    Console().print(store.table(store.trends(reports / store.STORE)))
+    found = store.trends(reports)
+    Console().print(store.table(found))
+    return found

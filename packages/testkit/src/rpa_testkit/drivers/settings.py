@@ -22,6 +22,11 @@ _QUICK = {
 }
 
 
+def lease_ttl_s(service: Service) -> float:
+    """How long this service's workers hold a lease without renewing it."""
+    return float({**_QUICK, **service.env}["CONTAINER_LEASE_TTL"])
+
+
 def worker_environment(service: Service, node: str, *, database: str, services: Mapping[str, str]) -> dict[str, str]:
     """CONTAINER_* of one worker; `services` are its dependencies' URLs by name, through its own edges."""
     told = {

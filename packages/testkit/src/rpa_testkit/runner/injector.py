@@ -148,15 +148,21 @@ class Injector:
             )
             self._stop.wait(event.hold_s)
         finally:
-            self._tell(event, Phase.HEAL, {})
-            done = injection.heal()
-            seen, why = _awaited(injection.verify_healed, kind.heal_s)
-            self._tell(
-                event,
-                Phase.UNHEALED if seen is None else Phase.HEALED,
-                {**done, **({"why": why} if seen is None else seen)},
-            )
+            self._heal(event, kind, injection)
             self._warden.release(lease)
+
+    def _heal(self, event: Event, kind: FaultKind, injection: Injection) -> None:
+        self._tell(event, Phase.HEAL, {})
+        try:
+            done = injection.heal()
+        except Exception as error:  # noqa: BLE001 - it is written down, and the warden takes the fault back at the end
+            self._tell(event, Phase.UNHEALED, {"why": f"{type(error).__name__}: {error}"})
+            return
+        seen, why = _awaited(injection.verify_healed, kind.heal_s)
+        if seen is None:
+            self._tell(event, Phase.UNHEALED, {**done, "why": why})
+        else:
+            self._tell(event, Phase.HEALED, {**done, **seen})
 
     def _tell(self, event: Event, phase: Phase, seen: Mapping[str, Any]) -> None:
         value = {"kind": event.kind, "target": event.target, **seen}

@@ -17,6 +17,7 @@ from rpa_testkit.checkers.judge import judge
 from rpa_testkit.checkers.stored import to_json
 from rpa_testkit.checkers.verdict import Judgement
 from rpa_testkit.drivers.protocol import Driver, System
+from rpa_testkit.drivers.settings import lease_ttl_s
 from rpa_testkit.history.entries import Header, Kind, Phase
 from rpa_testkit.history.reader import HISTORY, SCHEDULE, VERDICT, History
 from rpa_testkit.history.writer import HistoryWriter
@@ -106,6 +107,9 @@ class _Running:
 
     def go(self) -> None:
         scenario = self._scenario
+        # What should come stands there before anything else: a fault that never came is noticed.
+        scheduled = [[event.id, event.kind] for event in self._schedule.events]
+        self._history.add("runner", Kind.OBSERVE, "schedule", None, scheduled)
         with ExitStack() as stack:
             system = stack.enter_context(
                 self._driver.start(
@@ -128,7 +132,9 @@ class _Running:
                 enqueued=lambda: producers.enqueued,
                 on_event=self._on_event,
             )
-            sampler = Sampler(system, self._history, injector.concerned)
+            workload = scenario.workload
+            flows = (workload.flow, *workload.also_drained)
+            sampler = Sampler(system, self._history, injector.concerned, flows)
             stack.callback(sampler.stop)
             stack.callback(injector.stop)
             producers = Producers(
@@ -227,6 +233,7 @@ def _header(scenario: Scenario, driver: Driver, schedule: Schedule, run_id: str,
             **asdict(scenario.topology),
             "nodes": [*scenario.topology.workers, POSTGRES],
             "scheduled": len(schedule.events),
+            "lease_ttl_s": max(lease_ttl_s(service) for service in scenario.topology.services),
         },
         versions={name: version(name) for name in ("rpa-core", "rpa-testkit")} | {"python": platform.python_version()},
         machine=_machine(),
@@ -236,4 +243,11 @@ def _header(scenario: Scenario, driver: Driver, schedule: Schedule, run_id: str,
 
 
 def _machine() -> dict[str, Any]:
-    return {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count() or 1}
+    import psutil
+
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count() or 1,
+        "memory_bytes": psutil.virtual_memory().total,
+    }

@@ -6,7 +6,7 @@ A worker that ends without a fault having hold of it is started again, as a rest
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -20,10 +20,12 @@ EVERY_S = 0.5
 _TEMPORARY = 75  # EX_TEMPFAIL: the worker asks to be started again
 
 _COUNTS = """
-SELECT (SELECT coalesce(sum(n_ok), 0) FROM rpa.chunk_done), (SELECT count(*) FROM rpa.dead_letter),
-       (SELECT coalesce(sum(n) FILTER (WHERE state <> 'l'), 0) FROM rpa.chunk),
-       (SELECT coalesce(sum(n) FILTER (WHERE state = 'l'), 0) FROM rpa.chunk),
-       (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'rpa %' AND datname = current_database())
+WITH flow AS (SELECT id FROM rpa.flow WHERE name = ANY (%(flows)s))
+SELECT (SELECT coalesce(sum(n_ok), 0) FROM rpa.chunk_done WHERE flow IN (TABLE flow)),
+       (SELECT count(*) FROM rpa.dead_letter WHERE flow IN (TABLE flow)),
+       (SELECT coalesce(sum(n) FILTER (WHERE state <> 'l'), 0) FROM rpa.chunk WHERE flow IN (TABLE flow)),
+       (SELECT coalesce(sum(n) FILTER (WHERE state = 'l'), 0) FROM rpa.chunk WHERE flow IN (TABLE flow)),
+       (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'rpa %%' AND datname = current_database())
 """
 _LEASES = """
 SELECT id, owner, epoch, extract(epoch FROM lease_until - clock_timestamp())::float8
@@ -34,8 +36,11 @@ FROM rpa.chunk WHERE state = 'l' ORDER BY id LIMIT 200
 class Sampler:
     """Runs in a thread of its own until `stop`."""
 
-    def __init__(self, system: System, history: HistoryWriter, concerned: Callable[[], frozenset[str]]) -> None:
+    def __init__(
+        self, system: System, history: HistoryWriter, concerned: Callable[[], frozenset[str]], flows: Sequence[str]
+    ) -> None:
         self._system = system
+        self._flows = list(flows)
         self._history = history
         self._concerned = concerned
         self._stop = threading.Event()
@@ -83,7 +88,7 @@ class Sampler:
                     application_name="rpa-testkit sampler",
                     options="-c statement_timeout=2000",
                 )
-            counts = self._connection.execute(_COUNTS).fetchone()
+            counts = self._connection.execute(_COUNTS, {"flows": self._flows}).fetchone()
             return counts, self._connection.execute(_LEASES).fetchall()
         except psycopg.Error:
             self._close()

@@ -84,6 +84,7 @@ class Workload:
     retry_share   share of records whose first attempt asks for a retry.
     reject_share  share of records that must end as dead letters.
     commit_delay_ms  time a producer holds its transaction open before the commit.
+    also_drained  further flows whose records must have their outcomes at the end, such as what this one hands on to.
     payload       `module:function` called with (serial, random.Random) for each record's payload; None = the probe's.
     """
 
@@ -96,6 +97,7 @@ class Workload:
     retry_share: float = 0.01
     reject_share: float = 0.005
     commit_delay_ms: float = 0.0
+    also_drained: tuple[str, ...] = ()
     payload: str | None = None
 
 

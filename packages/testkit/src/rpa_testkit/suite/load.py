@@ -67,7 +67,7 @@ def _lines(part: list[NewRecord], firsts: list[int], place: bytes) -> Iterator[b
         block = part[number * BLOCK : (number + 1) * BLOCK]
         rows = b"".join(
             [
-                b"%d%s%s\t%s\n" % (record_id, place, (key or copy.NULL).encode(), payload)
+                b"%d%s%s\t%s\n" % (record_id, place, (copy.NULL if key is None else key).encode(), payload)
                 for record_id, (payload, key) in enumerate(block, first)
             ]
         )

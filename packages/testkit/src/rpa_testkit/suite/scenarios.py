@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rpa_testkit.scenario.library import CRASH, RESTART
 from rpa_testkit.scenario.model import Scenario, Service, Topology, Workload
 from rpa_testkit.scenario.plan import Mix
@@ -17,7 +19,7 @@ DISTRIBUTED_KILLS = Scenario(
     name="distributed-kills",
     about="three workers share one ledger, and are killed and restarted one after the other",
     topology=_SHARED,
-    workload=_WORK,
+    workload=replace(_WORK, work_ms=20.0),  # so long that each of the faults meets work
     faults=Mix(faults=(CRASH, RESTART), count=6, every_s=(0.4, 0.8)),
 )
 THROUGHPUT = Scenario(
