@@ -117,7 +117,7 @@ def integration(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Faults on purpose: a short selection on processes and containers, or what `-- SCENARIO --seed 7` asks for."""
     prepare(session, "test", wheels=EVERYTHING)
-    short = ["everything", "zombies", "resources", "prefect-away", "--driver", "both", "--seed", "1"]
+    short = ["everything", "resources", "prefect-away", "--driver", "both", "--seed", "1"]
     arguments = session.posargs or short
     if "--reports" not in arguments:
         arguments = [*arguments, "--reports", "reports/chaos"]

@@ -12,10 +12,9 @@ import time
 
 import psycopg
 
-from benchmarks.peers.run import working
+from benchmarks.peers.run import drain, working
 from benchmarks.peers.side import Copies, Side
 from rpa_core.waits import pause
-from rpa_testkit.waits import until
 
 WARM_UP = 200
 _LONGEST_S = 30.0
@@ -27,7 +26,7 @@ def samples_ms(side: Side, copies: Copies, number: int) -> list[float]:
     rand, never, found = random.Random(1), threading.Event(), list[float]()
     seen = side.seen.encode()
     with copies() as system, working(side, system) as started:
-        until(lambda: system.drained(started.connection), _DRAIN_S, f"{side.name} to be warm", every_s=0.1)
+        drain(side, system, started, _DRAIN_S)
         with system.producer() as enqueue, psycopg.connect(system.dsn, autocommit=True) as out:
             for record in range(WARM_UP, WARM_UP + number):
                 pause(never, rand.uniform(0.02, 0.1))
@@ -35,6 +34,7 @@ def samples_ms(side: Side, copies: Copies, number: int) -> list[float]:
                 enqueue(record)
                 while not out.execute(seen, {"number": record}, prepare=True).fetchone():
                     if time.perf_counter() - begun > _LONGEST_S:
+                        started.check()
                         raise TimeoutError(f"no result for record {record} after {_LONGEST_S:g} s")
                 found.append((time.perf_counter() - begun) * 1000)
     return found

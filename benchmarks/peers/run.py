@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,8 @@ class Started:
 
     connection: psycopg.Connection[Any]
     opened_s: float
+    check: Callable[[], None]
+    """Raises RuntimeError with its log if a worker has ended."""
 
 
 @contextmanager
@@ -53,9 +55,12 @@ def working(side: Side, system: System) -> Iterator[Started]:
         def logs() -> str:
             return "\n".join(process.log_text()[-4000:] for process in processes)
 
-        def together() -> bool:
+        def check() -> None:
             if any(not process.running for process in processes):
                 raise RuntimeError(f"a worker of {side.name} ended:\n{logs()}")
+
+        def together() -> bool:
+            check()
             return bool(one(connection, _AT_GATE)[0] >= WORKERS)
 
         try:
@@ -64,7 +69,7 @@ def working(side: Side, system: System) -> Iterator[Started]:
                 processes += [system.start() for _ in range(WORKERS)]
                 until(together, START_S, f"{WORKERS} workers of {side.name} at the gate", logs)
                 (opened_s,) = one(connection, _NOW)
-            yield Started(connection=connection, opened_s=opened_s)
+            yield Started(connection=connection, opened_s=opened_s, check=check)
             for process in processes:
                 process.terminate()
             for process in processes:
@@ -77,7 +82,7 @@ def working(side: Side, system: System) -> Iterator[Started]:
 def race(side: Side, copies: Copies, records: int) -> Run:
     """Work through one copy of what was loaded: from the opening of the gate to the last result row's commit."""
     with copies() as system, working(side, system) as started:
-        until(lambda: system.drained(started.connection), _LONGEST_S, f"{side.name} to be done", every_s=_LOOK_S)
+        drain(side, system, started, _LONGEST_S)
         (last_s,) = _ask(started, _LAST, side)
         rows, distinct, lowest, highest = _ask(started, _FOUND, side)
     found = Found(rows=rows, distinct=distinct, lowest=lowest, highest=highest)
@@ -87,3 +92,13 @@ def race(side: Side, copies: Copies, records: int) -> Run:
 
 def _ask(started: Started, query: str, side: Side) -> tuple[Any, ...]:
     return one(started.connection, query.format(results=side.results))
+
+
+def drain(side: Side, system: System, started: Started, timeout_s: float) -> None:
+    """Wait until every record is done; RuntimeError if a worker ends before."""
+
+    def done() -> bool:
+        started.check()
+        return system.drained(started.connection)
+
+    until(done, timeout_s, f"{side.name} to be done", every_s=_LOOK_S)

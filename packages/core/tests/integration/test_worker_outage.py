@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -177,3 +178,20 @@ def test_a_missing_schema_says_what_to_run(engine: Engine, survey_hub: object) -
         assert connection.execute("SELECT count(*) FROM rpa.migration").fetchone() == (1,)
     migrating.process.terminate()
     assert migrating.process.wait(20) == 0
+
+
+@pytest.mark.requirement("R2.5", "R8.1", "R3.3")
+def test_a_worker_without_a_descriptor_left_waits_for_one(engine: Engine) -> None:
+    """Its connection is lost and it cannot open another: it tries again until it can, and does its work."""
+    engine.enqueue(({"n": number, "ms": 5} for number in range(400)), chunk_size=50)
+    worker = engine.start(lease_ttl=1, claim_records=50)
+    worker.wait_started()
+    pid = worker.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    until(lambda: engine.done() > 0, 20, "some to be done", engine.describe)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, limits[1]))
+    engine.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ^@ 'rpa act'")
+    worker.process.wait_for_log("database away", 20)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert engine.settle() == {"done": 400}
+    assert (worker.process.running, worker.process.pid) == (True, pid)

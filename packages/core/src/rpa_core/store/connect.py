@@ -56,6 +56,8 @@ def connect(
         )
     except psycopg.Error as error:
         raise classify(error) from error
+    except OSError as error:  # psycopg needs descriptors of its own, and there may be none left
+        raise StoreUnavailable(f"PostgreSQL cannot be reached: {error}") from error
     prepare(connection)
     return connection
 

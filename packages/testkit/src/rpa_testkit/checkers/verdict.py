@@ -37,7 +37,7 @@ class Verdict:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Judgement:
     """All checkers' verdicts on one history. The worst decides: fail, then unknown, then pass."""
 
@@ -48,6 +48,11 @@ class Judgement:
     def status(self) -> Status:
         """The worst of all; without a single verdict, unknown."""
         return worst(verdict.status for verdict in self.verdicts)
+
+    def __repr__(self) -> str:
+        """Short: it stands in messages of failed assertions."""
+        others = "; ".join(f"{v.checker} {v.status}: {v.says}" for v in self.verdicts if v.status is not Status.PASS)
+        return f"<{self.status}{f' ({others})' if others else ''} of {len(self.verdicts)} checkers on {self.run_id}>"
 
     @property
     def passed(self) -> bool:

@@ -25,6 +25,7 @@ class _Resource:
         self.node: Node = system.nodes[event.target]
         self.params = params
         self.before = self.node.incarnation
+        self.ended: list[int | None] = []
 
     def undo(self) -> tuple[Undo, ...]:
         """Take the bound away."""
@@ -37,8 +38,12 @@ class _Resource:
         return {}
 
     def verify_healed(self) -> Seen | None:
-        """It answers."""
-        return {"incarnation": self.node.incarnation} if self.node.ready() else None
+        """It answers; what ended on the way is started again, as a restart policy would."""
+        if not self.node.running:
+            self.ended.append(self.node.exit_code)
+            self.node.start()
+            return None
+        return {"incarnation": self.node.incarnation, "ended": self.ended} if self.node.ready() else None
 
     def used(self) -> Usage:
         """What it uses; AssertionError if it does not run."""

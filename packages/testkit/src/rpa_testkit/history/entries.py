@@ -14,7 +14,9 @@ t is seconds since the run began (monotonic), the rest is told by kind and op:
     probe     lease     chunk id       [owner, epoch, left_s]: a lease seen in the ledger; left_s < 0 has run out
     probe     <name>    ...            a condition that was looked at
     outcome   record    serial         Outcome as an array
-    observe   <what>    ...            what was found after the drain: contradiction, connections, processes, chunks ...
+    observe   schedule  null           [[event id, kind], ...]: what is to come
+    observe   ended     what was asked [records that came, dead letters, of these without a reason, some keys]
+    observe   <what>    ...            what was found after the drain: contradiction, connections, processes, chunk
     mark      <what>    null           begun, workload-done, healed, drained, not-drained, ended
 
 An acknowledged operation has `ok`; one whose answer never came has `info` and stays open for ever: then both "it

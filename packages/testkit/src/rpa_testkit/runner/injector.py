@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rpa_testkit.drivers.protocol import Driver, System
+from rpa_testkit.drivers.protocol import Driver, NotPossible, System
 from rpa_testkit.faults.catalogue import KINDS
 from rpa_testkit.faults.lease import FaultKind, Injection, Seen
 from rpa_testkit.history.entries import Kind, Phase
@@ -129,8 +129,11 @@ class Injector:
                 self._tell(event, Phase.NOT_RUN, {"why": why})
                 return
             self._lease(event, kind, kind.make(self._system, event, {**kind.params, **event.params}))
+        except NotPossible as error:
+            self._tell(event, Phase.NOT_RUN, {"why": str(error)})
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the run must say so and go on to its end
-            self._tell(event, Phase.UNVERIFIED, {"error": f"{type(error).__name__}: {error}"})
+            self._tell(event, Phase.INJECT, {})
+            self._tell(event, Phase.UNVERIFIED, {"why": f"not prepared: {type(error).__name__}: {error}"})
         finally:
             with self._changed:
                 self._busy.discard(concerns(event))
@@ -141,15 +144,21 @@ class Injector:
         lease = self._warden.lease(injection.undo(), expires_s, run_id=self._run_id)
         self._tell(event, Phase.INJECT, {"params": dict(event.params), "hold_s": event.hold_s})
         try:
-            self._tell(event, Phase.INJECTED, injection.inject())
-            seen, why = _awaited(injection.verify, kind.verify_s)
-            self._tell(
-                event, Phase.UNVERIFIED if seen is None else Phase.VERIFIED, {"why": why} if seen is None else seen
-            )
-            self._stop.wait(event.hold_s)
+            if self._took_effect(event, kind, injection):
+                self._stop.wait(event.hold_s)
         finally:
             self._heal(event, kind, injection)
             self._warden.release(lease)
+
+    def _took_effect(self, event: Event, kind: FaultKind, injection: Injection) -> bool:
+        try:
+            self._tell(event, Phase.INJECTED, injection.inject())
+        except Exception as error:  # noqa: BLE001 - it may have been done in part: it is healed all the same
+            self._tell(event, Phase.UNVERIFIED, {"why": f"not injected: {type(error).__name__}: {error}"})
+            return False
+        seen, why = _awaited(injection.verify, kind.verify_s)
+        self._tell(event, Phase.UNVERIFIED if seen is None else Phase.VERIFIED, {"why": why} if seen is None else seen)
+        return seen is not None
 
     def _heal(self, event: Event, kind: FaultKind, injection: Injection) -> None:
         self._tell(event, Phase.HEAL, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -78,6 +79,7 @@ class Producers:
     def _run(self, number: int) -> None:
         actor = f"producer-{number}"
         make, rand = payload_maker(self._workload), self._draws(f"payloads:{number}")
+        delays, pace = self._draws(f"delays:{number}"), _Pace(self._rate, self._stop)
         connection: psycopg.Connection[Any] | None = None
         while not self._stop.is_set() and (batch := self._take()) is not None:
             first, n = batch
@@ -90,7 +92,7 @@ class Producers:
                     with connection.transaction():
                         enqueue(connection, self._workload.flow, records)
                         if self._workload.commit_delay_ms:
-                            self._stop.wait(self._workload.commit_delay_ms / 1000 * rand.uniform(0.5, 1.5))
+                            self._stop.wait(self._workload.commit_delay_ms / 1000 * delays.uniform(0.5, 1.5))
                         committing = True
                 except (psycopg.Error, RpaError) as error:
                     refused = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
@@ -105,7 +107,7 @@ class Producers:
                 with self._guard:
                     self.enqueued += n
                 break
-            self._wait_for_turn(n)
+            pace.spend(n)
         if connection is not None:
             connection.close()
 
@@ -115,17 +117,36 @@ class Producers:
             first, self._next = self._next, self._next + max(n, 0)
         return (first, n) if n > 0 else None
 
-    def _wait_for_turn(self, n: int) -> None:
-        """So long that all producers together keep the pace, which may change while one waits."""
-        earned = 0.0
-        while earned < n and not self._stop.wait(_TICK_S):
-            earned += _TICK_S * self._rate() / self._workload.producers
-
     def _rate(self) -> float:
-        if self._workload.rate:
-            return self._workload.rate
-        left_s = self._remaining_s()
-        return _FASTEST if left_s <= 0 else min(_FASTEST, max(1.0, (self._workload.records - self._next) / left_s))
+        """One producer's, in records/s, right now."""
+        rate = self._workload.rate
+        if not rate:
+            left_s = self._remaining_s()
+            left = self._workload.records - self._next
+            rate = _FASTEST if left_s <= 0 else min(_FASTEST, max(1.0, left / left_s))
+        return rate / self._workload.producers
+
+
+class _Pace:
+    """Keeps one producer at a rate that may change while it waits; time spent enqueueing counts."""
+
+    def __init__(self, rate: Callable[[], float], stop: threading.Event) -> None:
+        self._rate = rate
+        self._stop = stop
+        self._earned = 0.0
+        self._since = time.monotonic()
+
+    def spend(self, n: int) -> None:
+        """Wait until `n` records more are due."""
+        self._earn()
+        while self._earned < n and not self._stop.wait(min(_TICK_S, (n - self._earned) / self._rate())):
+            self._earn()
+        self._earned = min(self._earned - n, float(n))  # what was missed in an outage is not made up for at once
+
+    def _earn(self) -> None:
+        now = time.monotonic()
+        self._earned += (now - self._since) * self._rate()
+        self._since = now
 
 
 def payload_maker(workload: Workload) -> Payload:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from rpa_testkit.history.entries import Header
-from rpa_testkit.scenario.model import POSTGRES, Dependency, Scenario, Service, Topology, Workload, edge
+from rpa_testkit.scenario.model import POSTGRES, Dependency, Scenario, Service, SteadyState, Topology, Workload, edge
 from rpa_testkit.scenario.plan import Fault, Mix, Once, Together
 from rpa_testkit.scenario.schedule import Schedule
 
@@ -75,6 +75,7 @@ def everything(
         topology=_THREE,
         workload=Workload(records=records, batch=batch, work_ms=work_ms, producers=2),
         faults=Mix(faults=EVERYWHERE, count=faults, every_s=(0.4, 1.2)),
+        steady_state=SteadyState(within_s=60.0, drain_s=180.0),  # they keep all workers busy to the end, and longer
         budget_s=budget_s,
     )
 

@@ -27,12 +27,12 @@ _PATH_BYTES = 100  # sun_path holds 108 on Linux, 104 on macOS
 def main() -> None:
     """Listen, detach, serve."""
     parser = argparse.ArgumentParser(prog="python -m rpa_testkit.warden", description=__doc__)
-    parser.add_argument("folder", type=Path, help="takes the socket and the log")
+    parser.add_argument("folder", type=Path, help="takes the log")
     folder = parser.parse_args().folder.absolute()
     if VARIABLE in os.environ:
         parser.error(f"{VARIABLE} is set: this process would reap itself")
     folder.mkdir(parents=True, exist_ok=True)
-    home = folder if len(os.fsencode(folder / _SOCKET)) <= _PATH_BYTES else Path(tempfile.mkdtemp(prefix="rpa-warden-"))
+    home = _home()
     listener = socket.socket(socket.AF_UNIX)
     os.umask(0o077)
     listener.bind(str(home / _SOCKET))
@@ -45,9 +45,13 @@ def main() -> None:
     try:
         _serve(listener)
     finally:
-        (home / _SOCKET).unlink(missing_ok=True)
-        if home != folder:
-            shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _home() -> Path:
+    """A folder of this warden's own, for its socket: several may log into one folder, and its path may be too long."""
+    fits = len(os.fsencode(tempfile.gettempdir())) + len("/rpa-warden-12345678/") + len(_SOCKET) <= _PATH_BYTES
+    return Path(tempfile.mkdtemp(prefix="rpa-warden-", dir=None if fits else "/tmp"))  # noqa: S108 - made by mkdtemp
 
 
 def _serve(listener: socket.socket) -> None:
