@@ -19,6 +19,21 @@ ROOMS = (
     {"formats"},
     {"errors", "clock", "waits", "checkpoints", "version"},
 )
+# The testkit's rooms, in the same way.
+TESTKIT = (
+    {"cli", "plugin"},
+    {"suite"},
+    {"shrink", "planted", "runner", "reports"},
+    {"checkers", "faults"},
+    {"drivers"},
+    {"scenario"},
+    {"history", "warden"},
+    {"proxy", "probe", "worker"},
+    {"databases", "processes"},
+    {"postgres", "armed"},
+    {"newdata", "isolation"},
+    {"programs", "guardian", "ports", "waits"},
+)
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # Upward imports that are meant, with the reason. This only shrinks.
 UPWARD = {
@@ -54,6 +69,23 @@ def test_rooms_import_downwards_only() -> None:
     wrong = [message for edge, message in found.items() if edge not in UPWARD]
     assert not wrong, "\n".join(wrong)
     assert set(UPWARD) <= set(found), f"no longer there: {set(UPWARD) - set(found)}"
+
+
+@pytest.mark.requirement("D4")
+def test_the_testkits_rooms_import_downwards_only() -> None:
+    """The order of the testkit's design page holds for every import, lazy ones included; every room has its place."""
+    level = {name: number for number, rooms in enumerate(TESTKIT) for name in rooms}
+    wrong = []
+    for path in modules("rpa_testkit"):
+        own = room(dotted(path))
+        if not own:  # the facade over all rooms
+            continue
+        assert own in level, f"room without a level: {own}"
+        for name, line in imports(path):
+            other = room(name) if name.startswith("rpa_testkit.") else own
+            if other != own and level[other] <= level[own]:
+                wrong.append(f"{where(path, line)}: {own} imports {other} ({name})")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.requirement("D4")

@@ -16,6 +16,7 @@ from invoke.context import MockContext
 from invoke.runners import Result
 
 _WANTED = {
+    "chaos",
     "smoke",
     "lint",
     "typecheck",

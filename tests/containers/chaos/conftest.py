@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from ci.images.command import selective
 
 from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, enqueue
@@ -19,6 +20,13 @@ from rpa_testkit.drivers.container.system import ContainerSystem
 from rpa_testkit.scenario.model import Topology
 from rpa_testkit.waits import until
 from rpa_testkit.warden.client import Warden
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images(engine: str) -> None:
+    """What the scenarios run is what the two-stage build makes of this tree."""
+    assert selective(environment="development") == 0
+
 
 SETTLED = """
 SELECT (SELECT count(*) FROM testkit.effect), (SELECT count(DISTINCT record_id) FROM testkit.effect),

@@ -182,8 +182,8 @@ class Driver(Protocol):
         """`process`, `docker`."""
         ...
 
-    def cannot(self, kind: str) -> str | None:
-        """Why this kind of fault cannot be injected here; None if it can."""
+    def cannot(self, kind: str, target: str = "") -> str | None:
+        """Why this kind of fault of that node or edge cannot be injected here; None if it can."""
         ...
 
     def start(

@@ -173,7 +173,7 @@ class Link:
         if item is None:
             reset(transport)
         elif transport is not None and not transport.is_closing():
-            transport.write_eof()
+            send_end(transport)
         if self.to_server.ended and self.to_client.ended and not self._late:
             for each in (self.client, self.server):
                 if each is not None:
@@ -183,6 +183,14 @@ class Link:
         self.to_server.end()
         self.to_client.end()
         self._owner.forget(self)  # an upstream that is just being connected is reset when it is there
+
+
+def send_end(transport: asyncio.Transport) -> None:
+    """Say that no more will come. A peer that is gone, which nobody has noticed yet, needs no end."""
+    try:
+        transport.write_eof()
+    except OSError:
+        reset(transport)
 
 
 class ClientSide(asyncio.Protocol):

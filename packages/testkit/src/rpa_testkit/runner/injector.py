@@ -124,7 +124,11 @@ class Injector:
     def _carry_out(self, event: Event) -> None:
         try:
             kind = KINDS.get(event.kind)
-            why = f"no kind of fault is called {event.kind}" if kind is None else self._driver.cannot(event.kind)
+            why = (
+                f"no kind of fault is called {event.kind}"
+                if kind is None
+                else self._driver.cannot(event.kind, event.target)
+            )
             if kind is None or why:
                 self._tell(event, Phase.NOT_RUN, {"why": why})
                 return

@@ -49,7 +49,7 @@ class ContainerDriver:
         self._images = {POSTGRES: postgres_image, address.PROXY: proxy_image, PREFECT: prefect_image}
         self._told: Mapping[str, object] | None = None
 
-    def cannot(self, kind: str) -> str | None:
+    def cannot(self, kind: str, target: str = "") -> str | None:
         """What the Engine, or the kernel under it, does not offer; without an Engine nothing can be injected."""
         try:
             offered = self._offered()

@@ -19,7 +19,6 @@ from rpa_testkit.drivers.process.database import EmbeddedDatabase
 from rpa_testkit.drivers.process.worker import ProcessNode
 from rpa_testkit.drivers.protocol import Node
 from rpa_testkit.drivers.settings import LEDGER, ROLE, worker_environment
-from rpa_testkit.faults.catalogue import KINDS
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.postgres import EmbeddedPostgres
 from rpa_testkit.proxy.client import Proxy
@@ -43,9 +42,9 @@ class ProcessDriver:
     def __init__(self, server: EmbeddedPostgres | None = None) -> None:
         self._server = server
 
-    def cannot(self, kind: str) -> str | None:
+    def cannot(self, kind: str, target: str = "") -> str | None:
         """What needs a container, or a server of the run's own."""
-        if self._server is not None and KINDS[kind].strikes == POSTGRES:
+        if self._server is not None and target == POSTGRES:
             return "others use this PostgreSQL too: give the run a server of its own"
         why = _ONLY_DOCKER.get(kind)
         return f"{why}; run it with --driver docker" if why else None
