@@ -77,7 +77,7 @@ class EmbeddedPostgres:
         self._shared = home is not None
         self._owner: int | None = None
         self._programs: Programs | None = None
-        self._port: int | None = None
+        self._port = port
         self.version = ""
 
     def start(self) -> Self:

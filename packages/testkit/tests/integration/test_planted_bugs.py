@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,13 +24,6 @@ _FOUND_BY = {
     "results-beside-the-transaction": ("commits", {"no-duplicates", "legal-states", "leases"}),
     "cut-by-max-id": ("commits", {"no-lost"}),
 }
-
-
-@pytest.fixture
-def warden(open_folder: Path) -> Iterator[Warden]:
-    """One that heals and reaps should the test be killed."""
-    with Warden.start(open_folder) as made:
-        yield made
 
 
 def test_every_defect_has_its_scenario() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,6 @@ _SHORT = Scenario(
     workload=_SMALL,
     faults=Mix(faults=(CRASH, PAUSE), count=2, every_s=(0.3, 0.5)),
 )
-
-
-@pytest.fixture
-def warden(open_folder: Path) -> Iterator[Warden]:
-    """One that heals and reaps should the test be killed."""
-    with Warden.start(open_folder) as made:
-        yield made
 
 
 def _verdict(done: Run, checker: str) -> Verdict:

@@ -66,7 +66,7 @@ _FEW = Workload(records=3_000, batch=25, work_ms=15.0)
 
 
 def everything(
-    *, records: int, faults: int, name: str, about: str, budget_s: float, batch: int = 100, work_ms: float = 2.0
+    *, records: int, faults: int, name: str, about: str, budget_s: float, batch: int = 100, work_ms: float = 1.5
 ) -> Scenario:
     """Faults of every kind, over so many records."""
     return Scenario(
@@ -75,7 +75,7 @@ def everything(
         topology=_THREE,
         workload=Workload(records=records, batch=batch, work_ms=work_ms, producers=2),
         faults=Mix(faults=EVERYWHERE, count=faults, every_s=(0.4, 1.2)),
-        steady_state=SteadyState(within_s=60.0, drain_s=180.0),  # they keep all workers busy to the end, and longer
+        steady_state=SteadyState(within_s=180.0, drain_s=180.0),  # all workers are busy to the end, and longer
         budget_s=budget_s,
     )
 

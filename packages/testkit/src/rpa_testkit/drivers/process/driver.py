@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +23,7 @@ from rpa_testkit.drivers.settings import LEDGER, ROLE, worker_environment
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.postgres import EmbeddedPostgres
 from rpa_testkit.proxy.client import Proxy
+from rpa_testkit.proxy.rules import Rule
 from rpa_testkit.scenario.model import POSTGRES, RUN, Dependency, Service, Topology, edge
 from rpa_testkit.warden import mark
 from rpa_testkit.warden.client import Warden
@@ -53,28 +55,27 @@ class ProcessDriver:
     def start(
         self, topology: Topology, folder: Path, *, run_id: str, seed: int, warden: Warden
     ) -> Iterator[ProcessSystem]:
-        """PostgreSQL first, then the rest at once; workers wait for what they need by themselves."""
+        """All at once: workers are loaded while PostgreSQL starts, and their edges hold them back until it is there."""
         environment = {mark.VARIABLE: run_id}
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            server = self._server or stack.enter_context(EmbeddedPostgres(settings={"max_connections": "60"}))
+        with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="ledger") as meanwhile:
+            server = self._server or EmbeddedPostgres(port=free_port(), settings={"max_connections": "60"})
+            ledger = f"{LEDGER}_{secrets.token_hex(6)}"
+            stack.callback(_drop_ledger if self._server else _close, server, ledger)
+            made = meanwhile.submit(_make_ledger, server, ledger)
             proxy = Proxy.spawn(seed=seed, env=environment)
             stack.callback(proxy.close)
-            database = EmbeddedDatabase(server)
-            ledger = f"{LEDGER}_{secrets.token_hex(6)}"
-            _make_ledger(server, ledger)
-            if self._server is not None:
-                stack.callback(_drop_ledger, server, ledger)
-            system = ProcessSystem(database, proxy, server.dsn(ledger), run_id)
+            system = ProcessSystem(EmbeddedDatabase(server), proxy, server.dsn(ledger), run_id)
             stack.callback(system.close)
             for dependency in topology.dependencies:
                 system.add(_dependency(dependency, logs, environment))
             for service in topology.services:
                 for name in service.nodes:
                     system.add(_worker(service, name, topology, system, logs, environment))
-            for node in system.nodes.values():
-                node.start()
+            system.start_programs()
+            made.result()
+            system.let_through()
             yield system
 
 
@@ -100,6 +101,16 @@ class ProcessSystem:
         self._programs[node.name] = node
         self.ports[node.name] = port
 
+    def start_programs(self) -> None:
+        """Start every program; nobody gets through to PostgreSQL yet."""
+        for node in self._programs.values():
+            node.start()
+
+    def let_through(self) -> None:
+        """PostgreSQL is there."""
+        for edge_ in self.proxy.edges():
+            self.proxy.clear(edge_)
+
     def close(self) -> None:
         """End every program."""
         for node in self._programs.values():
@@ -112,6 +123,7 @@ class ProcessSystem:
 
 def _make_ledger(server: EmbeddedPostgres, name: str) -> None:
     """The database, owned by a role that is no superuser: it feels full slots as production would."""
+    server.start()
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         with suppress(psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):  # the second: at the same moment
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(ROLE)))
@@ -120,6 +132,10 @@ def _make_ledger(server: EmbeddedPostgres, name: str) -> None:
     migrate(dsn)
     with psycopg.connect(dsn, autocommit=True) as connection:
         probe.prepare(connection)
+
+
+def _close(server: EmbeddedPostgres, ledger: str) -> None:
+    server.close()  # and the ledger with it
 
 
 def _drop_ledger(server: EmbeddedPostgres, name: str) -> None:
@@ -133,6 +149,7 @@ def _worker(
     health = free_port()
     upstream = urlsplit(system.database.dsn())
     listen = system.proxy.open_edge(edge(name, POSTGRES), upstream=(HOST, upstream.port or 5432))
+    system.proxy.set_rule(edge(name, POSTGRES), Rule(stall=True))
     services = {}
     for dependency in topology.dependencies:
         port = system.proxy.open_edge(
