@@ -49,9 +49,13 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     ]
     for name, (value, unit) in last["figures"].items():
         before = [run["figures"][name][0] for run in earlier if name in run["figures"]]
-        usual = f"{median(before):,.4g}" if before else ""
-        lines.append(f"| {name} | {value:,.4g} {unit} | {usual} | {_change(value, before)} |")
+        usual = _number(median(before)) if before else ""
+        lines.append(f"| {name} | {_number(value)} {unit} | {usual} | {_change(value, before)} |")
     return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
 
 
 def _change(value: float, before: Sequence[float]) -> str:

@@ -42,7 +42,9 @@ LOCKS = (
     Lock(name="runtime", use="what the images run", members=("core[http]", "flows")),
     Lock(name="core", use="rpa-core alone, under test", members=("core[http]",), groups=("test",)),
     Lock(name="flows", use="rpa-flows with core, under test", members=("core[http]", "flows"), groups=("test",)),
-    Lock(name="testkit", use="rpa-testkit with core, under test", members=("core", "testkit"), groups=("test",)),
+    Lock(
+        name="testkit", use="rpa-testkit with core, under test", members=("core", "testkit[docker]"), groups=("test",)
+    ),
     Lock(
         name="test",
         use="everything, under test",

@@ -35,6 +35,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
         _single(own, taken)
     rows = [row(side.name, taken, gone) for side in SIDES]
     _draw(bench, rows)
+    if bench.quick and (void := [f"{each.side.name}: {each.void[0]}" for each in taken if each.void]):
+        raise RuntimeError(f"it does not run: {'; '.join(void)}")
     yield from figures_of(taken, gone)
 
 
@@ -46,7 +48,7 @@ def _race(bench: Bench, taken: Sequence[Taken]) -> None:
                 try:
                     each.runs.append(race(each.side, copies, each.records))
                 except (RuntimeError, WaitTimeoutError) as error:
-                    each.failures.append(_first_line(error))
+                    each.failures.append(_told(error))
                 bench.say(f"{each.side.name} {_last(each)}")
 
 
@@ -59,7 +61,7 @@ def _single(bench: Bench, taken: Sequence[Taken]) -> None:
                 try:
                     samples = latency.samples_ms(each.side, copies, number)
                 except (RuntimeError, TimeoutError, WaitTimeoutError) as error:
-                    each.failures.append(_first_line(error))
+                    each.failures.append(_told(error))
                     continue
                 each.latency_ms += samples
                 bench.say(f"{each.side.name} single records, p50 {median(samples):.1f} ms")
@@ -71,8 +73,10 @@ def _last(each: Taken) -> str:
     return each.runs[-1].wrong or f"{each.runs[-1].records_per_s:,.0f}/s"
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _told(error: BaseException) -> str:
+    """The first line and the last one: a worker's log ends with what ended it."""
+    lines = [line for line in f"{error}".splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(dict.fromkeys([lines[0], lines[-1].strip()]))
 
 
 def _draw(bench: Bench, rows: Sequence[chart.Row]) -> None:

@@ -18,7 +18,6 @@ from benchmarks.peers.side import Copies, Enqueue, Setting, System
 _TASK = "record"
 _QUEUE = "celery"
 _UNACKED = "unacked"
-CONCURRENCY = 4
 
 
 class CelerySide:
@@ -41,9 +40,9 @@ class CelerySide:
             page="userguide/configuration, task_acks_late",
         ),
         Setting(
-            chosen=f"2 worker instances, prefork, {CONCURRENCY} processes each",
-            why="prefork is the recommended pool; more processes are usually better, and several instances too",
-            page="userguide/workers, concurrency",
+            chosen="2 worker instances with the solo pool",
+            why="tasks run where they are fetched; prefork with 1, 2, 4, 8 processes each and threads were slower",
+            page="userguide/concurrency, overview of concurrency options; userguide/workers, starting the worker",
         ),
         Setting(
             chosen="worker_prefetch_multiplier=64",
@@ -93,8 +92,7 @@ def _copy(bench: Bench, template: str, folder: Path) -> Iterator[System]:
     copied = bench.folder / f"redis-{next(_NUMBERS)}"
     with bench.database(template) as dsn, redis.server(copied, fsync="always", template=folder) as port:
         broker = redis.client(port)
-        pool = ["--pool=prefork", f"--concurrency={CONCURRENCY}"]
-        worker = ["-m", "benchmarks.peers.workers.celery", _url(port), dsn, *pool]
+        worker = ["-m", "benchmarks.peers.workers.celery", _url(port), dsn, "--pool=solo"]
 
         def drained(_: psycopg.Connection[Any]) -> bool:
             return not broker.llen(_QUEUE) and not broker.hlen(_UNACKED)

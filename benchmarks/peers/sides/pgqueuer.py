@@ -38,7 +38,7 @@ class PgQueuerSide:
             page="guides/performance-tuning, batch size",
         ),
         Setting(
-            chosen="one connection for the queue manager, a pool of 20 for the rows the jobs write",
+            chosen="one connection for the queue manager, a pool of 10 for the rows the jobs write",
             why="LISTEN wants a connection of its own; what is expensive is made once and shared",
             page="guides/performance-tuning, NOTIFY channel; guides/shared-resources",
         ),

@@ -26,12 +26,12 @@ class ProcrastinateSide:
     seen = payload.SEEN
     settings: Sequence[Setting] = (
         Setting(
-            chosen="asynchronous jobs on psycopg, concurrency=10",
-            why="while one job waits for the server, others run; more than that gained nothing here",
+            chosen="asynchronous jobs on psycopg, concurrency=3",
+            why="while one job waits for the server others run; 5, 10, 20 and 30 were slower on two cores",
             page="howto/production/concurrency",
         ),
         Setting(
-            chosen="a pool of 11, for the queue's statements and the jobs' rows",
+            chosen="a pool of 4, for the queue's statements and the jobs' rows",
             why="short jobs want as many connections as the concurrency, plus one",
             page="discussions, mind the size of your PostgreSQL pool",
         ),

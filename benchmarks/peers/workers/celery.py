@@ -31,14 +31,14 @@ def app(broker: str) -> celery.Celery:
 
 
 class Handler:
-    """The task; each process of the pool has a connection of its own."""
+    """The task; a process has one connection."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: psycopg.Connection[Any] | None = None
 
     def connect(self, **_: object) -> None:
-        """Called in each process of the pool when it starts."""
+        """Called when a process that runs tasks starts."""
         name = f"peer {os.getpid()}"
         self._connection = psycopg.connect(self._dsn, autocommit=True, application_name=name)
 

@@ -17,7 +17,7 @@ from benchmarks.peers.payload import RESULTS
 
 BATCH = 500
 CONCURRENT = 2 * BATCH
-POOL = 20
+POOL = 10
 INSERT = f"INSERT INTO {RESULTS} (record_id, data) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 

@@ -15,7 +15,7 @@ import psycopg_pool
 from benchmarks.peers.payload import INSERT
 
 TASK = "record"
-CONCURRENCY = 10
+CONCURRENCY = 3
 
 
 async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
