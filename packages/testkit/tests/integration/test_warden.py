@@ -35,7 +35,7 @@ def start(code):
 """
 _STOPPED = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 _DEAF = "import signal; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; [signal.pause() for _ in iter(int, 1)]"
-_READY = 'print(f"warden={warden.pid}.", flush=True)\nsignal.pause()\n'
+_READY = 'print(f"at={warden.address};warden={warden.pid}.", flush=True)\nsignal.pause()\n'
 
 
 @pytest.fixture
@@ -82,6 +82,11 @@ def start_tester(worker_process: WorkerProcesses, folder: Path, run_id: str, cod
     process = worker_process("", argv=[sys.executable, "-c", _TESTER + code + _READY, str(folder), run_id, *more])
     process.wait_for_log("warden=", 30.0)
     return process
+
+
+def address_of(process: WorkerProcess) -> str:
+    """Where the tester's warden listens."""
+    return process.log_text().split("at=")[1].split(";")[0]
 
 
 def warden_of(process: WorkerProcess) -> int:
@@ -250,7 +255,7 @@ def test_the_warden_outlives_what_the_terminal_sends(
     assert VARIABLE.encode() not in environment
     for number in (signal.SIGINT, signal.SIGHUP):
         os.kill(pid, number)
-    with Warden.join(str(tmp_path / "warden.sock")) as other:
+    with Warden.join(address_of(process)) as other:
         assert other.pid == pid
     os.kill(pid, signal.SIGTERM)
     all_gone(run_id, pid, tmp_path / "warden.log")

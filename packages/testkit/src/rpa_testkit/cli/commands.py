@@ -26,7 +26,7 @@ def group() -> None:
     """Break workers, their network and their database on purpose, and judge what became of every record.
 
     A run's folder holds its schedule, its history, its judgement and its report. Exit codes: 0 passed, 1 failed,
-    2 unknown (something could not be seen), 64 usage.
+    2 unknown (something could not be seen), 64 usage, 69 the system did not start.
     """
 
 

@@ -21,6 +21,7 @@ from rpa_testkit.drivers.settings import lease_ttl_s
 from rpa_testkit.history.entries import Header, Kind, Phase
 from rpa_testkit.history.reader import HISTORY, SCHEDULE, VERDICT, History
 from rpa_testkit.history.writer import HistoryWriter
+from rpa_testkit.runner.errors import NotStartedError
 from rpa_testkit.runner.injector import Injector
 from rpa_testkit.runner.observe import connections, observe
 from rpa_testkit.runner.sampler import Sampler
@@ -32,6 +33,7 @@ from rpa_testkit.waits import WaitTimeoutError, until
 from rpa_testkit.warden.client import Warden
 
 _END_S = 40.0
+_READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +165,20 @@ class _Running:
         self._on_mark(what)
 
     def _wait_ready(self, system: System) -> None:
-        """A fault of a worker that was never up would prove nothing."""
+        """A fault of a worker that was never up would prove nothing. NotStartedError with the log of one that ended."""
         workers = [system.nodes[name] for name in self._scenario.topology.workers]
-        until(
-            lambda: all(node.ready() for node in workers),
-            60.0,
-            "all workers to be ready",
-            lambda: "\n".join(node.log_text()[-2000:] for node in workers),
-        )
+
+        def all_ready() -> bool:
+            for node in workers:
+                if not node.running:
+                    raise NotStartedError(f"{node.name} ended with {node.exit_code}", node.log_text())
+            return all(node.ready() for node in workers)
+
+        try:
+            until(all_ready, _READY_S, "all workers to be ready")
+        except WaitTimeoutError as error:
+            late = next(node for node in workers if not node.ready())
+            raise NotStartedError(f"{late.name} was not ready within {_READY_S:g} s", late.log_text()) from error
 
     def _enqueued(self, producers: Producers) -> bool:
         try:
