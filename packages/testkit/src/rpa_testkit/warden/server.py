@@ -18,7 +18,7 @@ from rpa_testkit.warden.leases import Leases, Log
 from rpa_testkit.warden.reaper import Patience, reap
 from rpa_testkit.warden.undo import from_json
 
-_NEVER_JOINED_S = 30.0
+_NEVER_JOINED_S = 10.0
 _AFTER_DEATH = Patience(quiet_s=2.5, guardian_s=6.0, limit_s=60.0)
 _IN_LIFE = Patience(quiet_s=0.15, guardian_s=2.0, limit_s=15.0)
 
@@ -37,7 +37,7 @@ class Server:
         self._woken, self._wake = socket.socketpair()
 
     def serve(self) -> None:
-        """Accept sessions; returns when none is left, or none came within half a minute."""
+        """Accept sessions; returns when none is left, or none came at all."""
         joined = False
         while True:
             ready, _, _ = select.select([self._listener, self._woken], [], [], None if joined else _NEVER_JOINED_S)
