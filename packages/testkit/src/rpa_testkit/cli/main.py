@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from rpa_core.errors import RpaError
     from rpa_testkit.cli.commands import group
-    from rpa_testkit.drivers.container.engine import EngineError
+    from rpa_testkit.drivers.container.handle import EngineError
     from rpa_testkit.drivers.protocol import NotPossible
     from rpa_testkit.programs import PostgresError
     from rpa_testkit.runner.errors import NotStartedError

@@ -7,6 +7,7 @@ many bytes went through.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -27,7 +28,7 @@ _BYTES_PER_S = (1_000, 100_000)  # what the longest probe can tell from an edge 
 _GATHER_S = 10.0
 
 
-class _OnEdge:
+class _OnEdge(ABC):
     """What all of them share."""
 
     def __init__(self, system: System, event: Event, params: Mapping[str, float]) -> None:
@@ -54,13 +55,13 @@ class _OnEdge:
         self.baseline_s = min(round_trips)
         return {"baseline_s": round(self.baseline_s, 6), **self.strike()}
 
+    @abstractmethod
     def strike(self) -> Seen:
         """Do it; what was seen of it at once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def verify(self) -> Seen | None:
         """See `Injection`."""
-        raise NotImplementedError
 
     def heal(self) -> Seen:
         """Take the rule away."""
