@@ -38,7 +38,7 @@ def new_data(programs: Programs, data: Path) -> None:
 
 
 def _original(programs: Programs) -> Path:
-    made_with = [programs.version(), str(programs.bin), str(programs.account), *_OPTIONS]
+    made_with = [programs.version(), str(programs.bin), str(os.geteuid()), str(programs.account), *_OPTIONS]
     key = hashlib.sha256("\n".join(made_with).encode()).hexdigest()[:16]
     target = temporary_root() / f"rpa-testkit-data-{key}"
     if not target.exists():
