@@ -236,15 +236,15 @@ from typing import Any
 def test_{name}(chaos: Any) -> None:
     """What once broke it, in order: {events}."""
     schedule = Path(__file__).with_name({file})
-    judgement = chaos.replay(schedule, scenario={scenario}, driver={driver})
-    assert judgement.passed
+    run = chaos.replay(schedule, scenario={scenario}, driver={driver})
+    assert run.judgement.passed
 '''
 
 
-def save_regression(shrunk: Shrunk, folder: Path, *, driver: str = "process") -> Path:
+def save_regression(shrunk: Shrunk, folder: Path, *, driver: str = "process", spec: str = "") -> Path:
     """Write the schedule and a test that replays it; the test's path. The same schedule gives the same two files.
 
-    The test passes once what it found is mended.
+    `spec` is what finds the scenario, where that is not its name. The test passes once what it found is mended.
     """
     content = shrunk.schedule.to_bytes()
     words = "".join(letter if letter.isalnum() else "_" for letter in shrunk.schedule.scenario.lower())
@@ -257,7 +257,7 @@ def save_regression(shrunk: Shrunk, folder: Path, *, driver: str = "process") ->
         name=name,
         events=_in_order(shrunk.schedule.events),
         file=json.dumps(f"{name}.schedule.jsonl"),
-        scenario=json.dumps(shrunk.schedule.scenario),
+        scenario=json.dumps(spec or shrunk.schedule.scenario),
         driver=json.dumps(driver),
     )
     test.write_text(filled, encoding="utf-8")

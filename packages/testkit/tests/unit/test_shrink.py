@@ -184,7 +184,7 @@ def test_a_regression_is_a_schedule_and_a_test_that_replays_it(tmp_path: Path) -
     exec(compile(text, str(test), "exec"), module)
     for passed in (True, False):
         chaos = Mock()
-        chaos.replay.return_value.passed = passed
+        chaos.replay.return_value.judgement.passed = passed
         with nullcontext() if passed else pytest.raises(AssertionError):
             module[test.stem](chaos)
         chaos.replay.assert_called_once_with(stored, scenario="exactly-once", driver="docker")

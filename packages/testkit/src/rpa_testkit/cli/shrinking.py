@@ -50,7 +50,8 @@ def shrunk_run(folder: Path, *, k: int, n: int, budget: Budget, planted: str | N
             return failed
 
         found = search(schedule, fails, k=k, n=n, budget=budget)
-    test = save_regression(replace(found, schedule=closed_up(found.schedule)), save, driver=header.driver)
+    closed = replace(found, schedule=closed_up(found.schedule))
+    test = save_regression(closed, save, driver=header.driver, spec=header.spec)
     return f"{found.says}\nregression test: {test}"
 
 
