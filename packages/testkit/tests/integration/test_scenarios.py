@@ -196,6 +196,8 @@ def test_workers_that_do_not_come_up_are_told_with_their_log(open_folder: Path) 
     assert called.returncode == 69, called.stdout + called.stderr
     assert "before anything was broken" in called.stderr
     assert "No module named 'no'" in called.stderr
+    (folder,) = (path for path in (open_folder / "reports").iterdir() if path.is_dir())
+    assert _command("check", str(folder)).returncode == 2, "what was cut off is unknown, not passed and not failed"
 
 
 def _command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ t is seconds since the run began (monotonic), the rest is told by kind and op:
     observe   schedule  null           [[event id, kind], ...]: what is to come
     observe   ended     what was asked [records that came, dead letters, of these without a reason, some keys]
     observe   <what>    ...            what was found after the drain: contradiction, connections, processes, chunk
-    mark      <what>    null           begun, workload-done, healed, drained, not-drained, ended
+    mark      <what>    null           begun, workload-done, healed, drained, not-drained, ended or interrupted
 
 An acknowledged operation has `ok`; one whose answer never came has `info` and stays open for ever: then both "it
 happened" and "it did not" are legal.

@@ -69,12 +69,14 @@ def run(
     (folder / SCHEDULE).write_bytes(schedule.to_bytes())
     history = HistoryWriter(folder / HISTORY, _header(scenario, driver, schedule, run_id, folder, spec))
     warden.adopt(run_id)
+    end = "interrupted"  # a history without `ended` is unknown to every checker
     try:
         _Running(scenario, driver, schedule, folder, run_id, history, warden, on_event, on_mark).go()
+        end = "ended"
     finally:
         left = warden.finish(run_id)
         history.add("runner", Kind.OBSERVE, "processes", None, list(left))
-        history.add("runner", Kind.MARK, "ended")
+        history.add("runner", Kind.MARK, end)
         history.close()
     written = History.open(folder)
     judgement = judge(written, scenario.checkers)
