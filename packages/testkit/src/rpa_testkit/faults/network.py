@@ -266,8 +266,8 @@ class Late(_OnStanding):
         return {"held_bytes": self.held_bytes}
 
     def _cut(self) -> bool:
-        """Cut if anything is held; whose client has left by itself in between has sent nothing that could be late."""
-        if self.stats().held_bytes:
+        """Cut if somebody has sent something: who has left by himself, or just comes, would only be thrown out."""
+        if self.stats().unheard_bytes:
             self.held_bytes = self.proxy.cut_late(self.edge, self.params["delay_s"])
         return self.held_bytes > 0
 

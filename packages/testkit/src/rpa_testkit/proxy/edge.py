@@ -91,6 +91,9 @@ class Edge:
             to_client_bytes=self.to_client.passed,
             held_bytes=self.to_server.held + self.to_client.held,
             joined=sum(link.server is not None for link in with_client),
+            unheard_bytes=sum(
+                link.to_server.held_bytes for link in with_client if link.server is not None and not link.half_open
+            ),
             half_open=sum(link.half_open and link.server is None for link in with_client),
             late_bytes=self.to_server.late,
             delayed_s=self.to_server.delayed_s + self.to_client.delayed_s,

@@ -61,6 +61,7 @@ class EdgeStats:
     to_server_bytes  passed on to the upstream; to_client_bytes likewise.
     held_bytes       received and not passed on yet, in both directions.
     joined           connections whose both sides are open now.
+    unheard_bytes    held on their way to the upstream by connections that `cut_late` would strike: both sides stand.
     half_open        connections whose client side is open while their server side was taken away.
     late_bytes       delivered to the upstream by `cut_late` after their client had been cut off.
     delayed_s        the sum of all delays given to pieces; with the same seed and traffic it is the same.
@@ -73,6 +74,7 @@ class EdgeStats:
     to_client_bytes: int
     held_bytes: int
     joined: int = 0
+    unheard_bytes: int = 0
     half_open: int = 0
     late_bytes: int = 0
     delayed_s: float = 0.0
