@@ -259,6 +259,8 @@ class Late(_OnStanding):
     def strike(self) -> Seen:
         """Hold what is sent until there is something, cut, and let new connections through."""
         self.dial()
+        # After another fault a worker may have to come back first, and while bytes are held it could not.
+        self.gather(lambda: self.stats().joined > 1, "somebody's session")
         self.before_bytes = self.stats().late_bytes
         self.rule(Rule(toward="server", stall=True))
         self.gather(self._cut, "something to be sent")
