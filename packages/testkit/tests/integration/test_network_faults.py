@@ -199,6 +199,27 @@ def test_half_open_needs_somebody_elses_connection(edge: Proxy) -> None:
 
 
 @pytest.mark.requirement("R3.3")
+def test_a_late_delivery_waits_for_a_worker_that_has_to_come_back(
+    postgres_server: EmbeddedPostgres | ExternalPostgres,
+) -> None:
+    """Nobody has a session when it begins; while bytes are held nobody could get one."""
+    server = urlsplit(postgres_server.dsn())
+    with Proxy.spawn(seed=1, env=os.environ) as proxy:
+        proxy.open_edge(EDGE, (str(server.hostname), server.port or 5432))
+        client = Client(proxy.address(EDGE))
+        comes = threading.Timer(0.3, client.__enter__)
+        comes.start()
+        injection = fault("late", proxy)
+        injection.inject()
+        comes.join()
+        try:
+            assert until(injection.verify, 30, "late to take effect", lambda: str(proxy.stats(EDGE)))
+            injection.heal()
+        finally:
+            client.__exit__()
+
+
+@pytest.mark.requirement("R3.3")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_warden_can_take_it_back(edge: Proxy, name: str) -> None:
     """The undo alone heals the edge, from whatever process."""
