@@ -199,14 +199,19 @@ def test_half_open_needs_somebody_elses_connection(edge: Proxy) -> None:
 
 
 @pytest.mark.requirement("R3.3")
+@pytest.mark.parametrize("silent_sessions", [0, 1])
 def test_a_late_delivery_waits_for_a_worker_that_has_to_come_back(
-    postgres_server: EmbeddedPostgres | ExternalPostgres,
+    postgres_server: EmbeddedPostgres | ExternalPostgres, silent_sessions: int
 ) -> None:
-    """Nobody has a session when it begins; while bytes are held nobody could get one."""
+    """No session that says something stands when it begins; while bytes are held nobody could get one."""
     server = urlsplit(postgres_server.dsn())
-    with Proxy.spawn(seed=1, env=os.environ) as proxy:
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(Proxy.spawn(seed=1, env=os.environ))
         proxy.open_edge(EDGE, (str(server.hostname), server.port or 5432))
-        client = Client(proxy.address(EDGE))
+        host, port = proxy.address(EDGE)
+        for _ in range(silent_sessions):
+            stack.enter_context(psycopg.connect(postgres_server.dsn(), host=host, port=port))
+        client = Client((host, port))
         comes = threading.Timer(0.3, client.__enter__)
         comes.start()
         injection = fault("late", proxy)

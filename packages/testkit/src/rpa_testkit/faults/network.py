@@ -25,7 +25,9 @@ _SILENCE_S = 0.4  # and twenty round trips at least: who has not answered by the
 _TAKEN_EFFECT = 0.8  # of what was asked
 _NEAR_S = (0.01, 0.05)  # how far from the baseline a round trip may be afterwards, at least and at most
 _BYTES_PER_S = (1_000, 100_000)  # what the longest probe can tell from an edge without a bound
-_GATHER_S = 10.0
+_GATHER_S = 30.0  # a worker that comes back from an outage may be in its backoff
+_HOLD_S = 1.0
+_BETWEEN_S = 0.25
 
 
 class _OnEdge(ABC):
@@ -200,7 +202,7 @@ class _OnStanding(_OnEdge):
     def gather(self, seen: Callable[[], object], what: str) -> None:
         """Wait until there is something to strike."""
         try:
-            until(seen, _GATHER_S, what)
+            until(seen, _GATHER_S, what, every_s=_BETWEEN_S)
         except WaitTimeoutError as error:
             raise RuntimeError(f"{self.kind}: nothing to strike on {self.edge}: {error}") from error
 
@@ -259,13 +261,19 @@ class Late(_OnStanding):
     def strike(self) -> Seen:
         """Hold what is sent until there is something, cut, and let new connections through."""
         self.dial()
-        # After another fault a worker may have to come back first, and while bytes are held it could not.
-        self.gather(lambda: self.stats().joined > 1, "somebody's session")
         self.before_bytes = self.stats().late_bytes
-        self.rule(Rule(toward="server", stall=True))
-        self.gather(self._cut, "something to be sent")
-        self.proxy.clear(self.edge)
+        self.gather(self._hold, "something to be sent")
         return {"held_bytes": self.held_bytes}
+
+    def _hold(self) -> bool:
+        """Hold for a moment. Between two moments comes back who has lost his session to the fault before."""
+        self.rule(Rule(toward="server", stall=True))
+        try:
+            return until(self._cut, _HOLD_S, "something to be sent")
+        except WaitTimeoutError:
+            return False
+        finally:
+            self.proxy.clear(self.edge)
 
     def _cut(self) -> bool:
         """Cut if somebody has sent something: who has left by himself, or just comes, would only be thrown out."""
