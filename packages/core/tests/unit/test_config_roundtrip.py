@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,12 @@ def values(variable: Variable) -> st.SearchStrategy[tuple[str, Any]]:
     validators = {getattr(item, "func", None) for item in variable.metadata}
     if literals:
         return st.sampled_from(literals).map(lambda choice: (choice, choice))
+    if variable.name.endswith(("API_URL", "WEBHOOK_URL")):
+        return st.sampled_from([("http://h:4200/api", "http://h:4200/api"), ("https://h", "https://h")])
+    if tuple in {typing.get_origin(leaf) for leaf in leaves}:
+        return st.sampled_from([("http://a:1,http://b", ("http://a:1", "http://b")), ("https://c", ("https://c",))])
+    if Path in leaves:
+        return st.from_regex(r"\A/[a-z0-9_.\-]{1,20}\Z").map(lambda text: (text, Path(text)))
     if bool in leaves:
         return st.sampled_from([("true", True), ("false", False), ("1", True), ("0", False)])
     if SecretStr in leaves:
@@ -125,4 +132,4 @@ def test_every_field_has_a_variable() -> None:
     assert leaves(DatabaseConfig) == {variable.path for variable in CATALOGUE.database.values()}
     assert leaves(ServiceDependency) - {("service_name",)} == {v.path for v in CATALOGUE.service.values()}
     config = ContainerConfig(flow_name="f")
-    assert list(cross_checks(config.worker, config.health_check_config, config.intake)) == []
+    assert list(cross_checks(config.worker, config.health_check_config, config.intake, config.disk)) == []

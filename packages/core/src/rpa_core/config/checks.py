@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from rpa_core.config.models import (
+    ContainerConfig,
     DatabaseConfig,
+    DiskConfig,
     HealthCheckConfig,
     IntakeConfig,
     ServiceDependency,
@@ -24,13 +26,17 @@ class _Rule:
 
 
 def cross_checks(
-    worker: WorkerConfig, health: HealthCheckConfig, intake: IntakeConfig, failed: Container[str] = ()
+    worker: WorkerConfig,
+    health: HealthCheckConfig,
+    intake: IntakeConfig,
+    disk: DiskConfig,
+    failed: Container[str] = (),
 ) -> Iterator[Problem]:
     """Contradictions between settings; each names the variable to change first.
 
     A rule about a variable in `failed` is left out: its value is not known yet.
     """
-    for rule in (*_worker_rules(worker), *_other_rules(worker, health, intake)):
+    for rule in (*_worker_rules(worker), *_other_rules(worker, health, intake, disk)):
         if not rule.holds and not any(name in failed for name in rule.variables):
             yield Problem(variable=rule.variables[0], text=rule.text, code=Code.CONFLICT)
 
@@ -61,8 +67,15 @@ def _worker_rules(worker: WorkerConfig) -> tuple[_Rule, ...]:
     )
 
 
-def _other_rules(worker: WorkerConfig, health: HealthCheckConfig, intake: IntakeConfig) -> tuple[_Rule, ...]:
+def _other_rules(
+    worker: WorkerConfig, health: HealthCheckConfig, intake: IntakeConfig, disk: DiskConfig
+) -> tuple[_Rule, ...]:
     return (
+        _Rule(
+            disk.low_ratio < disk.resume_ratio,
+            ("CONTAINER_DISK_LOW", "CONTAINER_DISK_RESUME"),
+            f"is {disk.low_ratio:g}, but must be below CONTAINER_DISK_RESUME ({disk.resume_ratio:g})",
+        ),
         _Rule(
             intake.max_line_bytes <= intake.max_body_bytes,
             ("CONTAINER_INTAKE_MAX_LINE", "CONTAINER_INTAKE_MAX_BODY"),
@@ -115,6 +128,36 @@ def database_checks(name: str, database: DatabaseConfig) -> Iterator[Problem]:
     ports = str(parts.get("port") or "5432").split(",")
     if not all(port == "" or (port.isdigit() and 0 < int(port) < 65536) for port in ports):
         yield invalid("has a port that is no number from 1 to 65535")
+
+
+def address_checks(config: ContainerConfig) -> Iterator[Problem]:
+    """The form of the addresses that reports and alerts go to; texts never repeat any part of them."""
+    given = [
+        ("CONTAINER_PREFECT_API_URL", config.prefect.api_url),
+        ("CONTAINER_ALERT_WEBHOOK_URL", config.alerts.webhook_url),
+        *(("CONTAINER_ALERTMANAGER_URLS", url) for url in config.alerts.alertmanager_urls),
+    ]
+    for variable, url in given:
+        if url is not None and (wrong := _wrong_address(url)):
+            yield Problem(
+                variable=variable, text=f"{wrong}; give http://host:port/path or https://...", code=Code.INVALID
+            )
+    if config.prefect.api_key is not None and config.prefect.auth_string is not None:
+        text = "is set beside CONTAINER_PREFECT_AUTH_STRING, but they are exclusive; unset one of them"
+        yield Problem(variable="CONTAINER_PREFECT_API_KEY", text=text, code=Code.EXCLUSIVE)
+
+
+def _wrong_address(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "has a port that is no number"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is not a web address"
+    if parts.username is not None or parts.password is not None:
+        return "carries a user or password, which would show in logs"
+    return None
 
 
 def service_checks(service: ServiceDependency) -> Iterator[Problem]:

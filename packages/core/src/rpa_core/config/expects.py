@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -54,6 +55,8 @@ def _kind(leaves: tuple[Any, ...], variable: Variable) -> str:
         return "postgresql://user@host:5432/database (the password may come as ..._PASSWORD or ..._PASSWORD_FILE)"
     if variable.name.endswith("URL"):
         return "http://host:port/path, https://... or tcp://host:port"
+    if Path in kinds:
+        return "the path of a folder"
     if any(getattr(item, "pattern", None) for item in variable.metadata):
         return "a name"
     return "a text"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, SecretStr
@@ -12,11 +13,12 @@ from pydantic_settings import BaseSettings
 from rpa_core.config import derive
 from rpa_core.config.catalogue import DATABASE, FOREIGN, SERVICE, Catalogue, is_service_link
 from rpa_core.config.cgroup import read_limits
-from rpa_core.config.checks import cross_checks, database_checks, service_checks
+from rpa_core.config.checks import address_checks, cross_checks, database_checks, service_checks
 from rpa_core.config.loading import Section
 from rpa_core.config.models import (
     ContainerConfig,
     DatabaseConfig,
+    DiskConfig,
     HealthCheckConfig,
     IntakeConfig,
     ResourceLimits,
@@ -71,6 +73,7 @@ class ContainerConfigManager:
         self._settings: BaseModel | None = None
         self._sources: dict[str, str] = {}
         self._problems: tuple[Problem, ...] | None = None
+        self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
         self._valid_databases: dict[str, DatabaseConfig] = {}
         self._valid_services: list[ServiceDependency] = []
         self.ignored: tuple[str, ...] = ()
@@ -119,7 +122,13 @@ class ContainerConfigManager:
         if self._problems is None:
             sources = Sources(self._environ)
             self._problems = tuple(dict.fromkeys(self._read(sources)))
+            self._watched = (frozenset(sources.folders), frozenset(sources.files))
         return self._problems
+
+    def watched(self) -> tuple[frozenset[Path], frozenset[Path]]:
+        """(folders of mounted secrets, files) that were looked at: another reading may find other values there."""
+        self.problems()
+        return self._watched
 
     def secret_values(self) -> tuple[str, ...]:
         """Every secret of the configuration and of the flow's own settings, for the logs' redaction."""
@@ -160,6 +169,7 @@ class ContainerConfigManager:
         self._note(top.found, self._catalogue.flat)
         self._loaded = config
         problems += self._contradictions(top)
+        problems += address_checks(config) if config is not None else ()
         if self._flow_settings is not None:
             own = Section(sources, self._catalogue.flow.values())
             self._settings = own.build(self._flow_settings, problems)
@@ -170,7 +180,10 @@ class ContainerConfigManager:
         worker = top.valid_part("worker", WorkerConfig)
         health = top.valid_part("health_check_config", HealthCheckConfig)
         intake = top.valid_part("intake", IntakeConfig)
-        return cross_checks(worker, health, intake, top.failed) if worker and health and intake else ()
+        disk = top.valid_part("disk", DiskConfig)
+        if worker and health and intake and disk:
+            return cross_checks(worker, health, intake, disk, top.failed)
+        return ()
 
     def _fill(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints
@@ -156,6 +157,88 @@ class IntakeConfig(Section):
     retry_after_s: Seconds = variable("INTAKE_RETRY_AFTER", 5.0, "Retry-After given under backpressure", ge=1, le=3600)
 
 
+class SpoolConfig(Section):
+    """The durable local queue: what must reach another system later."""
+
+    directory: Path | None = variable(
+        "SPOOL_DIR", None, "Folder on a volume that outlives the process; unset = kept in memory, lost at its end"
+    )
+    max_bytes: Bytes = variable("SPOOL_MAX", 256 * _MIB, "Most bytes waiting in one process's spool", ge=_MIB)
+    max_age_s: Seconds = variable(
+        "SPOOL_MAX_AGE", 7 * 86_400.0, "Age at which an entry is no longer sent but set aside", ge=60, le=31_536_000
+    )
+    reserve_bytes: Bytes = variable(
+        "SPOOL_RESERVE", _MIB, "Space kept free for the spool itself on a full disk; 0 = none", ge=0
+    )
+
+
+class PrefectConfig(Section):
+    """Reporting runs to a Prefect 3 server; it is told, never asked."""
+
+    api_url: Text | None = variable("PREFECT_API_URL", None, "http(s)://host:4200/api; unset = nothing is reported")
+    api_key: SecretStr | None = variable("PREFECT_API_KEY", None, "Bearer token (Prefect Cloud)")
+    auth_string: SecretStr | None = variable("PREFECT_AUTH_STRING", None, "user:password of a self-hosted server")
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = variable(
+        "PREFECT_LOG_LEVEL", "info", "Least severity of the log lines that Prefect gets"
+    )
+    timeout_s: Seconds = variable("PREFECT_TIMEOUT", 5.0, "Time one request may take", gt=0, le=300)
+    progress_s: Seconds = variable("PREFECT_PROGRESS", 30.0, "Time between two reports of progress", ge=0.2, le=3600)
+
+
+class AlertConfig(Section):
+    """Whom to tell about what a person should know."""
+
+    alertmanager_urls: tuple[Text, ...] = variable(
+        "ALERTMANAGER_URLS", (), "Every Alertmanager, such as http://host:9093; never one address for several"
+    )
+    webhook_url: Text | None = variable("ALERT_WEBHOOK_URL", None, "Address that gets every alert as JSON by POST")
+    webhook_token: SecretStr | None = variable("ALERT_WEBHOOK_TOKEN", None, "Bearer token for the webhook")
+    timeout_s: Seconds = variable("ALERT_TIMEOUT", 2.0, "Time one attempt may take", gt=0, le=60)
+    ttl_s: Seconds = variable(
+        "ALERT_TTL", 1800.0, "Time after which an alert ends that nobody renews or resolves", ge=60, le=604_800
+    )
+    runbook_url: Text | None = variable("ALERT_RUNBOOK_URL", None, "Base address of the runbooks, put into alerts")
+
+
+class DiskConfig(Section):
+    """Free space on every path that is written to, as a share of its file system (at most 1 GiB is asked for)."""
+
+    low_ratio: float = variable("DISK_LOW", 0.10, "Free share at which cleaning begins and intake pauses", ge=0, le=1)
+    resume_ratio: float = variable("DISK_RESUME", 0.15, "Free share at which intake goes on again", gt=0, le=1)
+    interval_s: Seconds = variable("DISK_INTERVAL", 5.0, "Time between two looks", ge=0.1, le=3600)
+    log_dir: Path | None = variable(
+        "LOG_DIR", None, "Folder for rotated copies of the log besides stdout; unset = stdout alone"
+    )
+
+
+class RecoveryConfig(Section):
+    """What happens when something does not come back by itself."""
+
+    reload_interval_s: Seconds = variable(
+        "RELOAD_INTERVAL", 2.0, "Time between looks at mounted files and secrets; 0 = changes wait for a restart", ge=0
+    )
+    refused_after_s: Seconds = variable(
+        "RECOVERY_REFUSED_AFTER",
+        300.0,
+        "How long a running worker bears that a database refuses it (a password that is being rotated)",
+        ge=1,
+        le=86400,
+    )
+    exit_after_s: Seconds = variable(
+        "RECOVERY_EXIT_AFTER",
+        3600.0,
+        "How long a running worker waits for a database before it ends with 75, for the platform to restart it",
+        ge=10,
+        le=31_536_000,
+    )
+    crash_window_s: Seconds = variable(
+        "CRASH_WINDOW", 600.0, "Crashes within this time make the next start wait", ge=1, le=86400
+    )
+    crash_backoff_cap_s: Seconds = variable(
+        "CRASH_BACKOFF_MAX", 60.0, "Longest wait before a start after repeated crashes; 0 = none", ge=0, le=3600
+    )
+
+
 class ContainerConfig(BaseSettings):
     """Everything one container is told. Made by `ContainerConfigManager`; constructing it reads no environment."""
 
@@ -177,6 +260,11 @@ class ContainerConfig(BaseSettings):
     monitoring_config: MonitoringConfig = MonitoringConfig()
     worker: WorkerConfig = WorkerConfig()
     intake: IntakeConfig = IntakeConfig()
+    spool: SpoolConfig = SpoolConfig()
+    prefect: PrefectConfig = PrefectConfig()
+    alerts: AlertConfig = AlertConfig()
+    disk: DiskConfig = DiskConfig()
+    recovery: RecoveryConfig = RecoveryConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -195,6 +283,11 @@ class ContainerConfig(BaseSettings):
             found += [url, *dsn_passwords(url)]
             if database.password is not None:
                 found.append(database.password.get_secret_value())
-        if self.intake.token is not None:
-            found.append(self.intake.token.get_secret_value())
+        tokens = (
+            self.intake.token,
+            self.prefect.api_key,
+            self.prefect.auth_string,
+            self.alerts.webhook_token,
+        )
+        found += [token.get_secret_value() for token in tokens if token is not None]
         return tuple(dict.fromkeys(found))

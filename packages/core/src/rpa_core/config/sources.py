@@ -28,12 +28,15 @@ class Found:
 class Sources:
     """One reading of all sources; `problems` grows while they are read.
 
-    An empty variable counts as not set, as in `${NAME:-}`. Files lose trailing newlines and nothing else.
+    An empty variable counts as not set, as in `${NAME:-}`. Files lose trailing newlines and nothing else. `folders` and
+    `files` are where it looked: what has to be watched for changes.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = {name: text for name, text in environ.items() if name.startswith(PREFIX) and text != ""}
         self.problems: list[Problem] = []
+        self.folders: set[Path] = set()
+        self.files: set[Path] = set()
         self._mounted = dict(self._list_mounted())
 
     @property
@@ -70,6 +73,7 @@ class Sources:
                 text = f"{folder} is not a directory this process can see; mount it or correct the path"
                 self.problems.append(Problem(variable=SECRETS_DIR, text=text, code=Code.UNREADABLE))
         for folder in reversed(folders or [DEFAULT_SECRETS_DIR]):  # the first folder of the list wins
+            self.folders.add(folder)
             try:
                 entries = sorted(folder.iterdir()) if folder.is_dir() else []
             except OSError as error:
@@ -81,6 +85,7 @@ class Sources:
                     yield path.name.upper(), path
 
     def _read(self, name: str, path: Path, source: str) -> Found | None:
+        self.files.add(path)
         try:
             if path.is_dir():
                 raise IsADirectoryError(21, os.strerror(21))

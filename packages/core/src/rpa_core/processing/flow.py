@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -99,6 +100,10 @@ class Flow:
     check_columns
                 given the columns of a CSV file and the flow's settings, what is wrong with them: such a file is
                 refused as a whole instead of line by line.
+    files       given the flow's settings, the files that they name: when one changes, the worker drains and goes on
+                with the new one.
+    validate    given the flow's settings, raises ConfigError for what these files are wrong in; asked before a drain
+                for a changed file, so that a bad one stops nobody.
     databases   names of the databases beyond `rpa_db` that the flow needs.
     migrations  (name of a database, package with its `NNNN_name.sql` files): what `rpa db migrate` applies there.
     """
@@ -112,6 +117,8 @@ class Flow:
     concurrency: int = 32
     settings: type[BaseSettings] | None = None
     check_columns: Callable[[Sequence[str], Any], Sequence[str]] | None = None
+    files: Callable[[Any], Sequence[Path]] | None = None
+    validate: Callable[[Any], object] | None = None
     databases: tuple[str, ...] = ()
     migrations: tuple[tuple[str, str], ...] = ()
     is_async: bool = field(init=False, default=False)

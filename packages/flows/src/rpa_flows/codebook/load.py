@@ -26,6 +26,7 @@ from rpa_flows.codebook.model import (
     SummaryView,
 )
 from rpa_flows.codebook.problems import Problems, suggestion
+from rpa_flows.codebook.settings import CodebookSettings
 
 _Entry = TypeVar("_Entry", bound=BaseModel)
 
@@ -58,6 +59,16 @@ def load_codebook(path_or_name: str | Path) -> Codebook:
             )
         ) from error
     return parse_codebook(content, Path(text).name)
+
+
+def codebook_files(settings: CodebookSettings) -> list[Path]:
+    """The file of the codebook, unless it is a shipped one."""
+    return [] if settings.codebook in shipped() else [Path(settings.codebook)]
+
+
+def check_codebook(settings: CodebookSettings) -> None:
+    """Raise ConfigError as `load_codebook` does."""
+    load_codebook(settings.codebook)
 
 
 def parse_codebook(content: bytes, source: str) -> Codebook:

@@ -12,7 +12,7 @@ import orjson
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Outcome, SetAside
-from rpa_flows.codebook.load import load_codebook
+from rpa_flows.codebook.load import check_codebook, codebook_files, load_codebook
 from rpa_flows.codebook.validate import Validator, column_problems, compile_validator
 from rpa_flows.rpa1.hub import Response, SurveyHub
 from rpa_flows.rpa1.settings import Rpa1Settings
@@ -95,6 +95,8 @@ FLOW = Flow(
     next_flow="rpa2",
     open=open_ingest,
     settings=Rpa1Settings,
+    files=codebook_files,
+    validate=check_codebook,
     check_columns=check_columns,
     databases=("survey_hub",),
     migrations=(("survey_hub", "rpa_flows.migrations"),),

@@ -11,7 +11,7 @@ import orjson
 
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Outcome, SetAside
-from rpa_flows.codebook.load import load_codebook
+from rpa_flows.codebook.load import check_codebook, codebook_files, load_codebook
 from rpa_flows.codebook.scoring import Scorer, compile_scorer
 from rpa_flows.codebook.validate import Validator, compile_validator
 from rpa_flows.rpa2.settings import Rpa2Settings
@@ -76,4 +76,6 @@ FLOW = Flow(
     next_flow="rpa3",
     open=open_scoring,
     settings=Rpa2Settings,
+    files=codebook_files,
+    validate=check_codebook,
 )

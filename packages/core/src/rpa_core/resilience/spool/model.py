@@ -1,0 +1,92 @@
+"""What the spool holds, and what may become of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rpa_core.errors import TransientError
+
+
+class SpoolFull(TransientError):
+    """No room: the kind's share, the spool's limit or the disk is used up. The entry was not taken."""
+
+    code = "SPL001"
+
+
+class New(NamedTuple):
+    """An entry to put. The same `id` again, while it waits or is dead, changes nothing.
+
+    kind    who delivers it: prefect, alert, finished, intake.
+    stream  entries of one stream are delivered in order; streams do not wait for each other.
+    keep    False: may be dropped, oldest first, when its kind has no room left.
+    """
+
+    id: str
+    kind: str
+    stream: str
+    body: bytes
+    keep: bool = True
+
+
+class Entry(NamedTuple):
+    """An entry that waits. `put_at` is Unix time in seconds, `tries` counts deliveries that were put off."""
+
+    seq: int
+    id: str
+    kind: str
+    stream: str
+    body: bytes
+    keep: bool
+    put_at: float
+    tries: int
+
+
+class DeadEntry(NamedTuple):
+    """An entry that was refused, is too old or damaged, with the reason."""
+
+    entry: Entry
+    reason: str
+    died_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The other system has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now: the stream waits. `after_s` None leaves the time to the courier's backoff."""
+
+    why: str
+    after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Never: the entry becomes a dead letter."""
+
+    reason: str
+
+
+Verdict = Delivered | Later | Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one kind may take. `ratio` of the spool's bytes; `max_age_s` None: never too old."""
+
+    ratio: float
+    max_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolDepth:
+    """One kind as it stands. Ages in seconds; `dropped` counts since this spool was opened."""
+
+    entries: int = 0
+    size_bytes: int = 0
+    oldest_s: float = 0.0
+    dead: int = 0
+    dropped: int = 0
