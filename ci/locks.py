@@ -39,9 +39,9 @@ class Lock:
 
 LOCKS = (
     Lock(name="base", use="rpa-core as another project installs it", members=("core",)),
-    Lock(name="runtime", use="what the images run", members=("core[http]", "flows")),
-    Lock(name="core", use="rpa-core alone, under test", members=("core[http]",), groups=("test",)),
-    Lock(name="flows", use="rpa-flows with core, under test", members=("core[http]", "flows"), groups=("test",)),
+    Lock(name="runtime", use="what the images run", members=("core[http,prefect]", "flows")),
+    Lock(name="core", use="rpa-core alone, under test", members=("core[http,prefect]",), groups=("test",)),
+    Lock(name="flows", use="rpa-flows with core, under test", members=("core[http,prefect]", "flows"), groups=("test",)),
     Lock(
         name="testkit",
         use="rpa-testkit with core, under test",
@@ -51,19 +51,19 @@ LOCKS = (
     Lock(
         name="test",
         use="everything, under test",
-        members=("core[http]", "flows", "testkit[docker]"),
+        members=("core[http,prefect]", "flows", "testkit[docker]"),
         groups=("test", "tasks"),
     ),
     Lock(
         name="peers",
         use="everything, beside the other queues it is measured against",
-        members=("core[http]", "flows", "testkit[docker]"),
+        members=("core[http,prefect]", "flows", "testkit[docker]"),
         groups=("test", "tasks", "peers"),
     ),
     Lock(
         name="typing",
         use="the type checker",
-        members=("core[http]", "flows", "testkit[docker]"),
+        members=("core[http,prefect]", "flows", "testkit[docker]"),
         groups=("typing", "build"),
     ),
     Lock(name="debug", use="what development images have besides", groups=("debug",)),

@@ -11,7 +11,7 @@ ROOMS = (
     {"runtime"},
     {"processing"},
     {"health"},
-    {"services"},
+    {"services", "prefect"},
     {"store"},
     {"resilience"},
     {"config"},

@@ -17,6 +17,11 @@ class Point(StrEnum):
     RESULTS_WRITTEN = "results-written"
     COMMITTED = "committed"
     FLOW_EFFECT_DONE = "flow-effect-done"
+    KEEPING = "keeping"
+    KEPT = "kept"
+    SPOOLING = "spooling"
+    SPOOLED = "spooled"
+    SPOOL_LOADED = "spool-loaded"
 
 
 class Checkpoints:

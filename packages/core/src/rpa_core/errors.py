@@ -59,6 +59,24 @@ class StoreUnavailable(TransientError):
     code = "TMP002"
 
 
+class StoreDenied(StoreUnavailable):
+    """PostgreSQL let this process in before and refuses it now: a password that is being rotated, a lost right.
+
+    It is borne like an outage; where it lasts, the worker ends as it would for a refusal at its start.
+    """
+
+    code = "TMP006"
+    exit_code = 77
+
+
+class OutageTooLong(RpaError):
+    """A database was away for longer than a running worker waits; the platform is to start it anew."""
+
+    code = "STO003"
+    exit_code = 75
+    retryable = True
+
+
 class DependencyUnavailable(TransientError):
     """A service the container needs did not become healthy in time."""
 

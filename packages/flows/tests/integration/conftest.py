@@ -36,7 +36,11 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Say nothing on stderr."""
 
-        self._server = _QuietServer(("127.0.0.1", 0), Handler)
+        self._handler = Handler
+        self._listen(0)
+
+    def _listen(self, port: int) -> None:
+        self._server = _QuietServer(("127.0.0.1", port), self._handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 
@@ -51,12 +55,20 @@ class Receiver:
             self.requests.append((headers, body))
             self.effects.setdefault(headers["Idempotency-Key"], body)
 
-    def close(self) -> None:
-        """Let waiting answers go and stop."""
-        self.released.set()
+    def away(self) -> None:
+        """Nobody listens any more."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def back(self) -> None:
+        """Listen again, on the same port."""
+        self._listen(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Let waiting answers go and stop."""
+        self.released.set()
+        self.away()
 
 
 class _QuietServer(ThreadingHTTPServer):

@@ -16,6 +16,7 @@ from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.errors import SchemaError, TransientError
 from rpa_core.processing.flow import FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Outcome, SetAside
+from rpa_core.store.database import Database
 from rpa_flows.generator import Row
 from rpa_flows.migrations import migrate_survey_hub
 from rpa_flows.rpa1 import FLOW
@@ -59,7 +60,7 @@ def opened() -> Iterator[Open]:
             opening = OpenContext(
                 flow="rpa1",
                 settings=settings,
-                databases={"survey_hub": dsn},
+                databases={"survey_hub": Database("survey_hub", dsn)},
                 checkpoints=checkpoints or Checkpoints(),
             )
             return FlowContext(flow="rpa1", resources=stack.enter_context(open_ingest(opening)), settings=settings)
@@ -123,7 +124,7 @@ def test_the_same_records_again_change_nothing(hub_dsn: str, opened: Open, anes9
 @pytest.mark.requirement("R8.2")
 def test_every_answer_is_recognised_when_it_comes_again(hub_dsn: str) -> None:
     """What jsonb gives back equals what was stored, for numbers at the edges and text of every kind."""
-    hub = SurveyHub(hub_dsn, "edges")
+    hub = SurveyHub(Database("survey_hub", hub_dsn), "edges")
     numbers = {"huge": 1e300, "tiny": 5e-324, "zero": -0.0, "third": 1 / 3, "whole": 2**53, "none": None, "yes": True}
     responses = {"k'\\ \u2028": {**numbers, "text": '\u00e9 \U0001f600 \\ " \t'}}
     assert hub.store(responses) == {}
@@ -183,7 +184,7 @@ def test_workers_with_the_same_keys_in_any_order_neither_deadlock_nor_double(hub
     barrier = threading.Barrier(2)
 
     def store(batch: dict[str, Any]) -> int:
-        hub = SurveyHub(hub_dsn, "anes96")
+        hub = SurveyHub(Database("survey_hub", hub_dsn), "anes96")
         try:
             hub.check()
             barrier.wait(timeout=20)

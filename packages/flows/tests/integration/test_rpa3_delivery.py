@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from rpa_core.errors import TransientError
 from rpa_core.processing.flow import FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
 from rpa_flows.rpa3 import FLOW
@@ -130,15 +131,15 @@ def test_a_late_answer_and_a_dripping_one_are_retried(receiver: Any, send: Deliv
 
 @pytest.mark.requirement("R8.3", "R2.5")
 def test_a_broken_connection_is_retried_and_the_next_one_works(receiver: Any, send: Deliver, answers: Any) -> None:
-    """Reset in the middle, refused, then healthy again: two retries and a delivery, by the same worker."""
+    """Reset in the middle: a retry. Refused: nothing was sent, so the record is not charged. Then healthy again."""
     receiver.answer = answers["reset"]
     (outcome,) = send(1)
     assert isinstance(outcome, Retry)
     assert "delivery failed" in outcome.reason
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    (outcome,) = send(1, delivery_url=f"http://127.0.0.1:{port}/")
-    assert isinstance(outcome, Retry)
+    with pytest.raises(TransientError, match="no connection to the receiver"):
+        send(1, delivery_url=f"http://127.0.0.1:{port}/")
     receiver.answer = answers["reply"](200)
     assert send(1) == [Done({"status": 200})]
 

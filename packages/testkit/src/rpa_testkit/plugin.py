@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from rpa_testkit.databases import Database, Databases, ExternalPostgres
     from rpa_testkit.drivers.protocol import System
     from rpa_testkit.postgres import EmbeddedPostgres
+    from rpa_testkit.prefect_server import PrefectServer
     from rpa_testkit.processes import WorkerProcesses
     from rpa_testkit.runner.run import Run
     from rpa_testkit.suite.chaos import Chaos
     from rpa_testkit.warden.client import Warden
 
-_OUTSIDE = frozenset({"postgres_server", "private_postgres", "worker_process", "warden"})
+_OUTSIDE = frozenset(
+    {"postgres_server", "private_postgres", "worker_process", "warden", "prefect_server", "own_prefect_server"}
+)
 _ISOLATION = pytest.StashKey[Any]()
 _CHAOS = pytest.StashKey[Any]()
 _FAILED = pytest.StashKey[bool]()
@@ -48,6 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chaos-keep", action="store_true", help=f"keep the folders of runs that passed, too, in {_REPORTS}"
     )
+    group.addoption(
+        "--proof-share",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="carry out this share of what the counted proofs promise (default: 1.0, all of it)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -65,9 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands below tests/integration."""
+    """Mark what stands below tests/integration and tests/prefect."""
     for item in items:
-        if _below(item.path, "integration"):
+        if _below(item.path, "integration") or _below(item.path, "prefect"):
             item.add_marker(pytest.mark.integration)
 
 
@@ -247,6 +257,36 @@ def worker_process(tmp_path: Path) -> Iterator[WorkerProcesses]:
     workers = WorkerProcesses(tmp_path)
     yield workers
     workers.reap_all()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """One Prefect server for all tests of this process that leave it running; skips where Prefect is not installed."""
+    with _prefect() as server:
+        yield server
+
+
+@pytest.fixture
+def own_prefect_server() -> Iterator[PrefectServer]:
+    """A server of this test alone, to be stopped, killed and restarted; costs some ten seconds."""
+    with _prefect() as server:
+        yield server
+
+
+def _prefect() -> PrefectServer:
+    from rpa_testkit.prefect_server import PrefectServer, unavailable
+
+    reason = unavailable()
+    if reason:
+        pytest.skip(reason)
+    return PrefectServer()
+
+
+@pytest.fixture(scope="session")
+def counted(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How often a counted proof does a thing: the number promised, or the share of it that `--proof-share` gives."""
+    share: float = request.config.getoption("--proof-share")
+    return lambda promised: max(1, round(promised * share))
 
 
 @pytest.fixture(scope="session")

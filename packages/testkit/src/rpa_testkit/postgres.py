@@ -184,6 +184,18 @@ class EmbeddedPostgres:
                 )
             )
 
+    def require_password(self, name: str, password: str) -> None:
+        """Give a role a password, without which it is not let in any more."""
+        import psycopg
+        from psycopg import sql
+
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [_PASSWORD_GROUP]).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(_PASSWORD_GROUP)))
+            role = sql.Identifier(name)
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)))
+            connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(_PASSWORD_GROUP), role))
+
     @property
     def _tools(self) -> Programs:
         if self._programs is None:

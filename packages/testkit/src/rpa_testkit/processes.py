@@ -55,6 +55,11 @@ class WorkerProcess:
         self._send(signal.SIGKILL)
         return self.wait(10.0)
 
+    def kill_family(self) -> int:
+        """SIGKILL to it and to all that it has started in its session."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        return self.wait(10.0)
+
     def terminate(self) -> None:
         """SIGTERM: the drain begins; `wait` tells when it is done."""
         self._send(signal.SIGTERM)

@@ -82,8 +82,8 @@ class Admission:
         after_s = self._intake.admit(flow)
         if after_s is not None:
             detail = (
-                f"intake of {flow!r} is closed for now: too many records wait, or memory is short; "
-                "nothing was loaded, send the request again later"
+                f"intake of {flow!r} is closed for now: too many records wait, or memory or disk "
+                "space is short; nothing was loaded, send the request again later"
             )
             raise Refused(try_later(429, "backpressure", detail, after_s))
         if free_places <= 0:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rpa_core.config.models import ServiceDependency
+from rpa_core.errors import RpaError
 from rpa_core.health.model import Check, Finding, Scope
 from rpa_core.services.diagnosis import Diagnosis
 from rpa_core.services.endpoint import probe_service
@@ -42,6 +43,8 @@ def database_check(
             return Finding(status="unhealthy", message=f"no connection within {timeout_s * 0.8:g} s")
         except psycopg.Error as error:
             return Finding(status="unhealthy", message=str(classify(error)))
+        except RpaError as error:  # the pool did not even try
+            return Finding(status="unhealthy", message=str(error))
         taken_ms = round((time.perf_counter() - began) * 1000, 1)
         return Finding(status="healthy", message=f"answered in {taken_ms:g} ms", observed=taken_ms, unit="ms")
 

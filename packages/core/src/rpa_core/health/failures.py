@@ -9,6 +9,7 @@ from starlette.responses import Response
 from rpa_core.errors import InputError, RpaError, StoreUnavailable
 from rpa_core.health.intake_api import BadLines, BodyTooLarge, KeyInUse, KeyReused, UploadAborted
 from rpa_core.health.problems import problem, too_large, try_later
+from rpa_core.resilience.spool.model import SpoolFull
 
 _LOG = logging.getLogger("rpa.http.intake")
 TOO_LARGE = "the body is larger than the limit"
@@ -39,6 +40,18 @@ def failure(error: Exception, request_id: str, *, max_body_bytes: int, retry_aft
         case UploadAborted():
             _LOG.info("upload ended early: %s", error, extra={"event.action": "intake.aborted"})
             return problem(400, "aborted", str(error), headers={"connection": "close"}, request_id=request_id)
+        case SpoolFull():
+            _LOG.error(
+                "request %s: the database is away and the spool takes nothing: %s",
+                request_id,
+                error,
+                extra={"event.action": "intake.spool_full", "http.request.id": request_id},
+            )
+            detail = (
+                "the database is not available and there is no room to keep the records meanwhile; nothing was "
+                "loaded, send the request again later"
+            )
+            return try_later(503, "store-unavailable", detail, retry_after_s, request_id=request_id)
         case InputError():
             return problem(422, "bad-input", f"{error}; nothing was loaded", request_id=request_id)
         case RpaError():

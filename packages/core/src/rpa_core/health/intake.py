@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 from psycopg_pool import PoolTimeout
 
 from rpa_core.errors import StoreUnavailable
-from rpa_core.formats.formats import read
-from rpa_core.formats.gzipped import decompressed
-from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, BadLine, Item
-from rpa_core.health.intake_api import Accepted, BadLines, BodyTooLarge, Gate, KeyInUse, KeyReused, StatusView, Upload
+from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES
+from rpa_core.health.intake_api import Accepted, BadLines, Gate, KeyInUse, KeyReused, StatusView, Upload
+from rpa_core.health.reading import Reading, Stopped
+from rpa_core.resilience.breaker import CircuitOpen
 from rpa_core.store import intake as ledger
 from rpa_core.store.connect import classify
 from rpa_core.store.lookup import record_status
 
 if TYPE_CHECKING:
-    from psycopg_pool import ConnectionPool
-
     from rpa_core.observability.metrics import Metrics
 
-_SHOWN = 100
 
+class Connections(Protocol):
+    """What gives connections: a pool, or something like it. Raises PoolTimeout or psycopg errors."""
 
-class _Stopped(Exception):
-    """A bad line has come: nothing more is loaded."""
+    def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """One connection, for the time of the `with`."""
+        ...
 
 
 class StoreIntake:
-    """`IntakeApi` over a connection pool.
+    """`IntakeApi` over a connection pool, or what else gives connections.
 
     `flows` is asked at every request. `gate` is the backpressure; None lets everything in. Limits hold for the
     unpacked body as for the packed one. `twin_wait_s` is how long a request waits for an earlier one under the same
@@ -41,7 +40,7 @@ class StoreIntake:
 
     def __init__(
         self,
-        pool: ConnectionPool[psycopg.Connection[Any]],
+        pool: Connections,
         flows: Callable[[], Collection[str]] | Collection[str],
         *,
         gate: Gate | None = None,
@@ -71,34 +70,42 @@ class StoreIntake:
         return self._gate.admit(flow) if self._gate is not None else None
 
     def accept(self, upload: Upload) -> Accepted:
-        """Load every record or none; see `IntakeApi.accept`."""
-        body = _Body(decompressed(upload.body, required=upload.gzip), self._max_body_bytes)
-        items = read(
-            body.stream,
-            upload.form,
-            key_field=upload.key_field,
+        """Load every record or none, in constant memory; see `IntakeApi.accept`."""
+        return self.load(self.reading(upload))
+
+    def reading(self, upload: Upload, remember: Callable[[int], bool] = lambda _: False) -> Reading:
+        """An upload as it will be read; see `Reading` for `remember`."""
+        return Reading(
+            upload,
+            max_body_bytes=self._max_body_bytes,
             max_line_bytes=self._max_line_bytes,
-            encoding=upload.encoding,
+            remember=remember,
         )
-        source = _Source(items, upload)
+
+    def load(self, reading: Reading) -> Accepted:
+        """Load what is read. If PostgreSQL is away, `reading.committing` tells whether it may be committed."""
         try:
-            done = self._load(upload, source, body)
-        except _Stopped:
+            done = self._load(reading.upload, reading)
+        except Stopped:
             # The transaction is rolled back and its connection returned; the rest is only read to name what is wrong.
-            source.read_on()
-            self._count(upload.flow, rejected=source.bad_count)
-            raise BadLines(tuple(source.bad), source.bad_count) from None
+            raise self.bad_lines(reading) from None
         if not done.replayed:
-            self._count(upload.flow, accepted=done.accepted, duplicate=done.duplicates)
+            self.count(done.flow, accepted=done.accepted, duplicate=done.duplicates)
         return done
+
+    def bad_lines(self, reading: Reading) -> BadLines:
+        """What to answer to an upload in which a bad line was found."""
+        error = reading.read_on()
+        self.count(reading.upload.flow, rejected=error.count)
+        return error
 
     def status(self, flow: str, key: str) -> StatusView | None:
         """Where the record is; see `IntakeApi.status`."""
         with self._connection() as connection:
             return record_status(connection, flow, key)
 
-    def _load(self, upload: Upload, source: _Source, body: _Body) -> Accepted:
-        source.wait_for_first()  # no connection is held for a client that has not sent anything yet
+    def _load(self, upload: Upload, reading: Reading) -> Accepted:
+        reading.wait_for_first()  # no connection is held for a client that has not sent anything yet
         key = upload.idempotency_key
         earlier, accepted, duplicates = None, 0, 0
         with self._connection() as connection:
@@ -106,13 +113,13 @@ class StoreIntake:
                 earlier = self._remember(connection, upload.flow, key)
             if earlier is None:
                 accepted, duplicates = ledger.enqueue(
-                    connection, upload.flow, source.records(), chunk_size=self._chunk_size, notify=self._notify
+                    connection, upload.flow, reading.records(), chunk_size=self._chunk_size, notify=self._notify
                 )
                 if key is not None:
-                    digest = _digest(upload, body)
-                    ledger.complete_request(connection, upload.flow, key, accepted, duplicates, digest=digest)
+                    ledger.complete_request(connection, upload.flow, key, accepted, duplicates, digest=reading.digest())
+            reading.committing = True
         if earlier is not None:
-            return self._replay(upload, earlier, body)
+            return self._replay(upload, earlier, reading)
         return Accepted(flow=upload.flow, accepted=accepted, duplicates=duplicates)
 
     def _remember(self, connection: psycopg.Connection[Any], flow: str, key: str) -> ledger.RememberedRequest | None:
@@ -126,15 +133,10 @@ class StoreIntake:
                 "send this one again to get its answer"
             ) from error
 
-    def _replay(self, upload: Upload, earlier: ledger.RememberedRequest, body: _Body) -> Accepted:
+    def _replay(self, upload: Upload, earlier: ledger.RememberedRequest, reading: Reading) -> Accepted:
         """The key is known: the same body gets the first answer again, another one is a mistake."""
-        for _ in body.stream:  # only its digest matters
-            pass
-        if _digest(upload, body) != earlier.digest:
-            raise KeyReused(
-                f"idempotency key {upload.idempotency_key!r} was used for another request to flow {upload.flow!r} "
-                "(its body, format or key field differs); nothing was loaded. Use a new key for new records"
-            )
+        reading.skip()
+        check_same(upload, reading.digest(), earlier.digest)
         return Accepted(
             flow=upload.flow,
             accepted=earlier.accepted or 0,
@@ -148,83 +150,22 @@ class StoreIntake:
         try:
             with self._pool.connection() as connection, connection.transaction():
                 yield connection
-        except PoolTimeout as error:
+        except (PoolTimeout, CircuitOpen) as error:
             raise StoreUnavailable("no database connection came free in time, or PostgreSQL is away") from error
         except psycopg.Error as error:
             raise classify(error) from error
 
-    def _count(self, flow: str, **counts: int) -> None:
+    def count(self, flow: str, **counts: int) -> None:
+        """Add to the metric of what was taken in."""
         if self._metrics is not None:
             for result, count in counts.items():
                 self._metrics.intake_records.labels(flow=flow, result=result).inc(count)
 
 
-class _Body:
-    """Unpacked bytes on their way to the reader: counted, bounded and digested. There is one `stream`."""
-
-    def __init__(self, chunks: Iterator[bytes], limit_bytes: int) -> None:
-        self._chunks = chunks
-        self._limit_bytes = limit_bytes
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-        self.stream = self._pass()
-
-    def _pass(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            self._size_bytes += len(chunk)
-            if self._size_bytes > self._limit_bytes:
-                raise BodyTooLarge(
-                    f"the body has more than {self._limit_bytes} bytes unpacked; nothing was loaded. Send it in parts"
-                )
-            self._digest.update(chunk)
-            yield chunk
-
-    def digest(self) -> bytes:
-        """SHA-256 of what has passed."""
-        return self._digest.digest()
-
-
-class _Source:
-    """Items as records; remembers the bad ones."""
-
-    def __init__(self, items: Iterator[Item], upload: Upload) -> None:
-        self._items = items
-        self._key_prefix = f"{upload.idempotency_key}:" if upload.idempotency_key and not upload.key_field else None
-        self._first: list[Item] = []
-        self.bad: list[BadLine] = []
-        self.bad_count = 0
-
-    def wait_for_first(self) -> None:
-        """Block until the first item, or the end, has come."""
-        self._first = [item for item in (next(self._items, None),) if item is not None]
-
-    def records(self) -> Iterator[ledger.NewRecord]:
-        """Every record; raises _Stopped at the first bad line."""
-        for item in self._first:
-            yield self._record(item)
-        for item in self._items:
-            yield self._record(item)
-
-    def read_on(self) -> None:
-        """Note what else is wrong, to the end of the input."""
-        for item in self._items:
-            if isinstance(item, BadLine):
-                self._note(item)
-
-    def _record(self, item: Item) -> ledger.NewRecord:
-        if isinstance(item, BadLine):
-            self._note(item)
-            raise _Stopped
-        key = f"{self._key_prefix}{item.line}" if self._key_prefix is not None else item.key
-        return ledger.NewRecord(item.payload, key)
-
-    def _note(self, bad: BadLine) -> None:
-        self.bad_count += 1
-        if len(self.bad) < _SHOWN:
-            self.bad.append(bad)
-
-
-def _digest(upload: Upload, body: _Body) -> bytes:
-    """What makes two requests the same: the body, and how it is to be read."""
-    how = "\0".join((upload.form, upload.encoding, upload.key_field or ""))
-    return hashlib.sha256(body.digest() + how.encode()).digest()
+def check_same(upload: Upload, digest: bytes, earlier: bytes) -> None:
+    """Raise KeyReused where a request under a known key is not the one that used it first."""
+    if digest != earlier:
+        raise KeyReused(
+            f"idempotency key {upload.idempotency_key!r} was used for another request to flow {upload.flow!r} "
+            "(its body, format or key field differs); nothing was loaded. Use a new key for new records"
+        )

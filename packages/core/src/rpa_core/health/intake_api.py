@@ -17,7 +17,8 @@ class Upload:
     """One request, its body still on the way.
 
     `body` blocks until bytes come and raises when they stop coming; it is as sent, gzip included. `gzip` says that
-    the sender declared it so. `key_field` names the member or column that holds each record's key.
+    the sender declared it so. `key_field` names the member or column that holds each record's key. `own_key` says that
+    the idempotency key is ours and not the sender's: records get no keys from it.
     """
 
     flow: str
@@ -27,16 +28,22 @@ class Upload:
     encoding: str = "utf-8"
     key_field: str | None = None
     idempotency_key: str | None = None
+    own_key: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """Committed. `replayed` is True where an earlier request under the same idempotency key did it."""
+    """Committed. `replayed` is True where an earlier request under the same idempotency key did it.
+
+    Where the database is away and the upload is kept on the disk instead, `spooled` says how many records it has; how
+    many of them are new is not known yet, and the other numbers are 0.
+    """
 
     flow: str
-    accepted: int
-    duplicates: int
+    accepted: int = 0
+    duplicates: int = 0
     replayed: bool = False
+    spooled: int | None = None
 
 
 class BadLines(InputError):
@@ -76,6 +83,12 @@ class UploadAborted(RpaError):
 
     code = "INP005"
     retryable = True
+
+
+class NotLoadedYet(TransientError):
+    """The flow has no such record, but uploads to it are kept on the disk and not loaded yet."""
+
+    code = "INP007"
 
 
 class StatusView(Protocol):
@@ -119,14 +132,14 @@ class IntakeApi(Protocol):
         ...
 
     def accept(self, upload: Upload) -> Accepted:
-        """Load every record or none, in constant memory.
+        """Load every record or none.
 
         Raises BadLines, KeyReused, BodyTooLarge or another InputError for the sender's mistakes, KeyInUse while a
         twin is being worked on, UploadAborted where the body stopped coming, StoreUnavailable where PostgreSQL is
-        away.
+        away, SpoolFull where the disk has no room for it either.
         """
         ...
 
     def status(self, flow: str, key: str) -> StatusView | None:
-        """Where the record is, or None where there is none. Raises StoreUnavailable."""
+        """Where the record is, or None where there is none. Raises StoreUnavailable or NotLoadedYet."""
         ...

@@ -71,6 +71,10 @@ class HealthMonitor:
             )
         self._runner.add(check)
 
+    def bear(self, name: str, by: Callable[[], str | None]) -> None:
+        """Let a failure of the check `name` be a warning while `by` says in words what bears it. Ready all the same."""
+        self._runner.bear(name, by)
+
     def start(self) -> None:
         """Begin checking in the background; a second call changes nothing."""
         if self._thread is None:
@@ -171,6 +175,7 @@ class HealthMonitor:
             self._transitions.observe(check.name, check.what, result, check.advice)
             if self._metrics is not None and check.dependency:
                 down = result.status == "unhealthy" or (not check.required and result.status == "degraded")
+                down = down or result.details.get("up") is False
                 self._metrics.dependency_up.labels(dependency=check.name.partition(":")[0]).set(0 if down else 1)
         self._transitions.observe(
             LOOP,

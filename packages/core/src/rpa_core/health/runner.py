@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rpa_core.clock import Clock
 from rpa_core.health.model import Check, Finding, HealthStatus, Scope
@@ -25,6 +25,9 @@ class _Slot:
     started_at: float | None = None  # None while no run is under way
     due_at: float = 0.0
     run: int = 0  # only the newest run may deliver
+    bears: Callable[[], str | None] | None = None
+    borne: str | None = None  # what `bears` said at the last tick, and when that was
+    borne_at: float = 0.0
 
 
 class CheckRunner:
@@ -50,6 +53,11 @@ class CheckRunner:
         with self._lock:
             self._slots[check.name] = _Slot(check)
 
+    def bear(self, name: str, by: Callable[[], str | None]) -> None:
+        """While `by` says in words what bears it, a failure of this check is a warning; asked at each tick."""
+        with self._lock:
+            self._slots[name].bears = by
+
     def checks(self) -> list[Check]:
         """What is watched, in the order it was added."""
         with self._lock:
@@ -62,6 +70,9 @@ class CheckRunner:
         """
         now = self._clock.monotonic()
         begin: list[tuple[_Slot, int]] = []
+        for slot in list(self._slots.values()):
+            if slot.bears is not None:
+                slot.borne, slot.borne_at = slot.bears(), now
         with self._lock:
             for slot in self._slots.values():
                 if slot.started_at is None and now >= slot.due_at:
@@ -87,6 +98,15 @@ class CheckRunner:
 
     def result_of(self, check: Check) -> HealthStatus:
         """The newest result; a failure where a run hangs or no run has been heard of for too long."""
+        result = self._judged(check)
+        slot = self._slots[check.name]
+        fresh = self._clock.monotonic() - slot.borne_at <= 3 * self._ttl_s
+        if result.status != "unhealthy" or slot.borne is None or not fresh:
+            return result
+        details = {**result.details, "up": False}
+        return replace(result, status="degraded", message=f"{result.message}; {slot.borne}", details=details)
+
+    def _judged(self, check: Check) -> HealthStatus:
         now = self._clock.monotonic()
         with self._lock:
             slot = self._slots[check.name]

@@ -15,8 +15,8 @@ from rpa_core.errors import RpaError
 from rpa_core.health.admission import Admission, Refused, content_type, idempotency_key, is_gzip
 from rpa_core.health.channel import ByteChannel
 from rpa_core.health.failures import STOPPING, TOO_LARGE, TOO_SLOW, failure, store_away
-from rpa_core.health.intake_api import Accepted, IntakeApi, Upload
-from rpa_core.health.problems import json_response, problem
+from rpa_core.health.intake_api import Accepted, IntakeApi, NotLoadedYet, Upload
+from rpa_core.health.problems import json_response, problem, try_later
 
 if TYPE_CHECKING:
     from rpa_core.health.http_config import HttpConfig
@@ -91,6 +91,8 @@ class Records:
         try:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._lookups, self._intake.status, flow, key)
+        except NotLoadedYet as error:
+            return try_later(503, "not-loaded-yet", str(error), self._config.retry_after_s)
         except RpaError as error:
             return store_away(error, uuid.uuid4().hex, self._config.retry_after_s)
         if found is None:
@@ -171,11 +173,13 @@ class Records:
 
 
 def _answer(done: Accepted, request_id: str) -> Response:
-    body = {
+    body: dict[str, object] = {
         "flow": done.flow,
         "accepted": done.accepted,
         "duplicates": done.duplicates,
         "request_id": request_id,
     }
+    if done.spooled is not None:  # how many are new, the database will tell
+        body |= {"accepted": None, "duplicates": None, "spooled": done.spooled}
     headers = {"idempotency_replayed": "true"} if done.replayed else {}
     return json_response(body, 202, **headers)

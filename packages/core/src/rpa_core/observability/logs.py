@@ -11,27 +11,41 @@ import sys
 from collections.abc import Iterable
 from typing import Literal, TextIO
 
+from rpa_core.observability.files import LogFiles
 from rpa_core.observability.format import ConsoleFormatter, JsonFormatter, Service
 from rpa_core.observability.hooks import Hooks
 from rpa_core.observability.redaction import Redactor
 from rpa_core.observability.writer import QueueWriter
 
+logger = logging.getLogger("rpa.log")
+_COPIES_S = 0.5
+
 
 class Logging:
-    """The running set-up. `dropped` counts records that a blocked stream cost."""
+    """The running set-up. `dropped` counts records that a blocked stream cost; `files` are the copies in a folder."""
 
-    def __init__(self, writer: QueueWriter, redactor: Redactor, hooks: Hooks, level: int) -> None:
-        self._writer, self._hooks = writer, hooks
+    def __init__(
+        self,
+        writer: QueueWriter,
+        redactor: Redactor,
+        hooks: Hooks,
+        level: int,
+        *,
+        copies: QueueWriter | None = None,
+        files: LogFiles | None = None,
+    ) -> None:
+        self._writer, self._hooks, self._copies = writer, hooks, copies
         self.redactor = redactor
+        self.files = files
         root = logging.getLogger()
         self._before = (root.level, list(root.handlers))
-        root.handlers = [writer]
+        root.handlers = [writer, copies] if copies is not None else [writer]
         root.setLevel(level)
         hooks.install()
 
     @property
     def dropped(self) -> int:
-        return self._writer.dropped
+        return self._writer.dropped + (self.files.dropped if self.files is not None else 0)
 
     def add_secrets(self, secrets: Iterable[str]) -> None:
         """Register further values that must never be written (after a rotation)."""
@@ -39,7 +53,10 @@ class Logging:
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until everything logged so far is written; False when the stream did not take it in time."""
-        return self._writer.drain(timeout_s)
+        taken = self._writer.drain(timeout_s)
+        if self._copies is not None:
+            self._copies.drain(min(timeout_s, _COPIES_S))  # a courtesy: stdout is what counts
+        return taken
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Flush, end the writer thread and restore what was there before. Safe to call twice."""
@@ -49,6 +66,8 @@ class Logging:
             root.setLevel(self._before[0])
             root.handlers = self._before[1]
         self._writer.stop(timeout_s)
+        if self._copies is not None and self._copies.stop(min(timeout_s, _COPIES_S)) and self.files is not None:
+            self.files.close()
 
 
 def configure(
@@ -60,10 +79,19 @@ def configure(
     stream: TextIO | None = None,
     queue_records: int = 10_000,
     hooks: bool = True,
+    files: LogFiles | None = None,
 ) -> Logging:
-    """Send every log record, warning and unhandled exception through one formatter to `stream` (stdout)."""
+    """Send every log record, warning and unhandled exception through one formatter to `stream` (stdout).
+
+    `files` get a copy of each as JSON, by a thread of their own: a disk that hangs holds up neither work nor stdout.
+    """
     redactor = Redactor(secrets)
     as_json = format == "json"
     formatter = JsonFormatter(redactor, service or Service()) if as_json else ConsoleFormatter(redactor)
     writer = QueueWriter(stream or sys.stdout, formatter, queue_records)
-    return Logging(writer, redactor, Hooks(writer, enabled=hooks), logging.getLevelName(level.upper()))
+    copies = QueueWriter(files, JsonFormatter(redactor, service or Service()), queue_records) if files else None
+    severity = logging.getLevelName(level.upper())
+    logging_ = Logging(writer, redactor, Hooks(writer, enabled=hooks), severity, copies=copies, files=files)
+    if files is not None and files.error is not None:
+        logger.error("no log files: %s", files.error, extra={"event.action": "log.files_failed"})
+    return logging_

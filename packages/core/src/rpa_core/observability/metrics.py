@@ -63,11 +63,26 @@ class Metrics:
         )
         self.intake_records = self._counter("rpa_intake_records", "Records taken in by result", "flow", "result")
         self.dependency_up = self._gauge("rpa_dependency_up", "1 while the dependency answers", "dependency")
+        self.breaker_state = self._gauge(
+            "rpa_breaker_state", "0 while calls go through, 1 during a look, 2 while they are refused", "dependency"
+        )
+        self.recovery_actions = self._counter(
+            "rpa_recovery_actions", "What was done about a service in trouble", "service", "remedy"
+        )
         self.last_success = self._gauge(
             "rpa_last_success_timestamp_seconds", "When a record was last committed, Unix time", "flow"
         )
         self.worker_state = self._gauge("rpa_worker_state", "1 for the state the worker is in", "state")
         self.log_dropped = self._gauge("rpa_log_records_dropped", "Log records dropped while stdout was blocked")
+        self.spool_entries = self._gauge("rpa_spool_entries", "Entries that wait in the spool", "kind")
+        self.spool_bytes = self._gauge("rpa_spool_bytes", "Bytes that wait in the spool", "kind")
+        self.spool_oldest = self._gauge("rpa_spool_oldest_seconds", "Age of the oldest entry that waits", "kind")
+        self.spool_dropped = self._counter("rpa_spool_dropped", "Entries dropped for lack of room or for age", "kind")
+        self.spool_dead = self._gauge("rpa_spool_dead", "Dead letters in the spool", "kind")
+        self.prefect_requests = self._counter("rpa_prefect_requests", "Requests to Prefect by result", "result")
+        self.disk_free_bytes = self._gauge("rpa_disk_free_bytes", "Bytes that may still be written", "path")
+        self.disk_free_ratio = self._gauge("rpa_disk_free_ratio", "Free share of the file system, 0 to 1", "path")
+        self.disk_cleaned = self._counter("rpa_disk_cleaned_bytes", "Bytes of own old files deleted for room")
         self.build_info = self._gauge("rpa_build_info", "Always 1; the version is the label", "version")
         self.build_info.labels(version=VERSION).set(1)
         ProcessCollector(namespace="rpa", registry=self.registry)

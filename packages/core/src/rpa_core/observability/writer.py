@@ -6,7 +6,19 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from typing import TextIO
+from typing import Protocol
+
+
+class Stream(Protocol):
+    """Where lines go: stdout, or rotated files."""
+
+    def write(self, text: str, /) -> object:
+        """Take whole lines."""
+        ...
+
+    def flush(self) -> object:
+        """Pass on what is held back."""
+        ...
 
 
 class QueueWriter(logging.Handler):
@@ -16,7 +28,7 @@ class QueueWriter(logging.Handler):
     is followed by a line that says how many.
     """
 
-    def __init__(self, stream: TextIO, formatter: logging.Formatter, limit: int) -> None:
+    def __init__(self, stream: Stream, formatter: logging.Formatter, limit: int) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self._stream = stream
@@ -57,14 +69,15 @@ class QueueWriter(logging.Handler):
             goal = self._taken
             return self._change.wait_for(lambda: self._written >= goal or not self._thread.is_alive(), timeout_s)
 
-    def stop(self, timeout_s: float) -> None:
-        """Write the rest and end the thread, as far as the stream allows within the time."""
+    def stop(self, timeout_s: float) -> bool:
+        """Write the rest and end the thread, as far as the stream allows within the time; whether it has ended."""
         self.drain(timeout_s)
         with self._change:
             self._stopping = True
             self._change.notify_all()
         self._thread.join(timeout_s)
         self.close()
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,13 @@ import orjson
 
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.resilience.breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     import psycopg
     from pydantic_settings import BaseSettings
+
+    from rpa_core.store.database import Database
 
 _UNREAD = object()
 
@@ -67,15 +70,20 @@ class FlowContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenContext:
-    """What a flow's `open` gets: its settings, and the connection strings by database name.
+    """What a flow's `open` gets: its settings, and the databases by name.
+
+    A flow connects by `databases[name].connect(...)`: so it waits for a database that is away like everybody else in
+    the process, and a TransientError of its handler gives the records back untried.
 
     A flow with effects of its own reaches `checkpoints` at FLOW_EFFECT_DONE, between its effect and its outcome.
+    `breaker` gives the process's one breaker of a service by its name: for what the flow reaches by itself.
     """
 
     flow: str
     settings: Any
-    databases: dict[str, str]
+    databases: Mapping[str, Database]
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    breaker: Callable[[str], CircuitBreaker] = CircuitBreaker
 
 
 Handler = (

@@ -15,6 +15,7 @@ import psycopg
 
 from rpa_core.clock import Clock
 from rpa_core.errors import RpaError
+from rpa_core.resilience.breaker import CircuitOpen
 from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import Claim
 from rpa_core.waits import pause
@@ -86,7 +87,8 @@ class LeaseKeeper:
                 if not self._renew(ledger, claim):
                     wait_s = min(wait_s, _SOON_S)
             except (psycopg.Error, RpaError) as error:
-                logger.warning("lease not renewed: %s", error, extra={"event.action": "lease.renewal_failed"})
+                if not isinstance(error.__cause__, CircuitOpen):  # nothing was tried, so nothing is new
+                    logger.warning("lease not renewed: %s", error, extra={"event.action": "lease.renewal_failed"})
                 if ledger is not None:
                     ledger.close()
                     ledger = None

@@ -18,10 +18,12 @@ from rpa_core.processing import suspects
 from rpa_core.processing.accounting import Accounting
 from rpa_core.processing.backpressure import Gate
 from rpa_core.processing.events import WorkerEvents
+from rpa_core.processing.finished import HeldWork, bind_effects, tell
 from rpa_core.processing.flow import Flow, FlowContext, Record
 from rpa_core.processing.handling import Handling
 from rpa_core.processing.lease import LeaseKeeper
 from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.processing.recovery import Recovery
 from rpa_core.processing.session import LedgerSession
 from rpa_core.processing.sizing import ClaimSize
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
@@ -55,7 +57,9 @@ class Worker:
     """Processes one flow until `stop` is set.
 
     An async flow runs in `loop`, which stays the caller's. `wake` is set by whoever learns of new records; `gates`
-    that are closed keep the worker from claiming.
+    that are closed keep the worker from claiming. `held` keeps outcomes that an outage leaves uncommitted; without it
+    they wait in memory, and so does the end of the worker. `recovery` decides about a database in trouble; without it
+    outages are waited for and a refusal ends the worker.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Worker:
         clock: Clock | None = None,
         checkpoints: Checkpoints | None = None,
         loop: asyncio.Runner | None = None,
+        held: HeldWork | None = None,
+        recovery: Recovery | None = None,
         seed: int | None = None,
     ) -> None:
         self._flow = flow
@@ -82,10 +88,17 @@ class Worker:
         self._events = events or WorkerEvents()
         self._clock = clock or SystemClock()
         self._checkpoints = checkpoints or Checkpoints()
+        self._held = held
         self._rand = random.Random(seed)  # noqa: S311 - jitter, not secrecy
         self.keeper = LeaseKeeper(open_ledger=open_ledger, ttl_s=policy.ttl_s, clock=self._clock)
         self._session = LedgerSession(
-            open_ledger, stop=stop, clock=self._clock, rand=self._rand, events=self._events, backoff=policy.reconnect
+            open_ledger,
+            stop=stop,
+            clock=self._clock,
+            rand=self._rand,
+            events=self._events,
+            backoff=policy.reconnect,
+            recovery=recovery,
         )
         self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints, self._clock)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
@@ -95,6 +108,7 @@ class Worker:
         self._due_s = 0.0
         self._cut_at = 0.0
         self._careful = False
+        self._waited = False
 
     def run(self) -> None:
         """Work until stopped. Raises StoreRefused or SchemaError if the database turns us away for good."""
@@ -125,7 +139,10 @@ class Worker:
         if any(gate.closed for gate in self._gates):
             self._events.state("paused")
             return False
+        self._waited = False
         claim = self._claim()
+        if self._waited:  # for the database, long enough: it may have come back just now
+            return True
         self._events.claimed(claim.n if claim else 0)
         if claim is None:
             self._events.state("waiting")
@@ -163,8 +180,10 @@ class Worker:
             return claim
         except psycopg.Error as error:
             self._session.failed(error)
+            self._waited = True
             return None
         except StoreUnavailable:
+            self._waited = True
             return None
 
     def _suspect_alone(self, claim: Claim) -> Claim:
@@ -259,27 +278,24 @@ class Worker:
         return max(1, min(_MOST_PARTS, left // begun))
 
     def _finish(self, claim: Claim, ends: list[ChunkOutcome], done: dict[int, tuple[Record, Done]]) -> None:
-        """Complete, through outages: what is finished is kept until the database says whose it is."""
-        effects = self._flow.effects
-        write_effects = None
-        if effects is not None:
+        """Complete, through outages: what is finished is kept until the database says whose it is.
 
-            def write_effects(connection: psycopg.Connection, ids: Sequence[int]) -> None:
-                effects(connection, [done[record_id] for record_id in ids])
-
-        pending, rounds = ends, 0
+        After the first failure it is kept in the spool as well, where there is one; then a stop need not wait.
+        """
+        write_effects = bind_effects(self._flow, done)
+        pending, rounds, kept = ends, 0, False
         with self._events.committing():
             while pending:
                 try:
-                    ledger = self._session.ledger(mine=claim, insist=True)
-                    kept = ledger.complete(claim, pending, write_effects)
-                    self._tell(pending, kept)
-                    return
+                    ledger = self._session.ledger(mine=claim, insist=not kept)
+                    self._tell(pending, ledger.complete(claim, pending, write_effects))
+                    break
                 except (psycopg.Error, StoreUnavailable) as error:
+                    kept = kept or self._keep(claim, pending, done)
                     if isinstance(error, psycopg.Error):
-                        self._session.failed(error, insist=True)
-                    answer = self._session.ask(lambda ledger: ledger.settle(claim), mine=claim, insist=True)
-                    if answer is None:
+                        self._session.failed(error, insist=not kept)
+                    answer = self._session.ask(lambda ledger: ledger.settle(claim), mine=claim, insist=not kept)
+                    if answer is None:  # told to stop; a later life completes it
                         return
                     completed, held = answer
                     self._tell([e for e in pending if e.chunk.id not in held], completed)
@@ -287,7 +303,12 @@ class Worker:
                     rounds += 1
                     if pending and self._policy.reconnect.exhausted(rounds):
                         self._give_up(claim, pending, rounds, error)
-                        return
+                        break
+        if kept and self._held is not None:
+            self._held.let_go(claim)
+
+    def _keep(self, claim: Claim, ends: Sequence[ChunkOutcome], done: dict[int, tuple[Record, Done]]) -> bool:
+        return self._held is not None and self._held.keep(claim, ends, done)
 
     def _give_up(self, claim: Claim, ends: Sequence[ChunkOutcome], rounds: int, error: Exception) -> None:
         """The database is there and still does not take the outcomes: let them be worked out again, later."""
@@ -303,18 +324,8 @@ class Worker:
         chunks = [end.chunk for end in ends]
         self._session.ask(lambda ledger: ledger.release(claim, chunks, delay_s=delay_s), mine=claim)
 
-    def _tell(self, ends: Sequence[ChunkOutcome], kept: set[int]) -> None:
-        for end in ends:
-            if end.chunk.id in kept:
-                self._events.completed(done=len(end.results), moved=end.n_moved, dead=end.n_dead)
-            else:
-                self._events.lost(end.chunk.n)
-                logger.warning(
-                    "chunk %d was lost to another worker: the outcomes of its %d records are discarded",
-                    end.chunk.id,
-                    end.chunk.n,
-                    extra={"event.action": "lease.lost", "flow.name": self._flow.name},
-                )
+    def _tell(self, ends: Sequence[ChunkOutcome], ours: set[int]) -> None:
+        tell(self._events, self._flow.name, ends, ours)
 
     def _go_on(self, begun: bool = True) -> bool:
         """Whether another record may be begun; with `begun`, also whether it is not yet time to commit."""

@@ -2,10 +2,14 @@
 
     closed     calls go through; those of the last `window_s` seconds are counted
     open       calls are refused at once, for a time that doubles with every failed look, with jitter
-    half-open  one call at a time goes through: its success closes the breaker, its failure opens it again
+    half-open  one call goes through, the look: its success closes the breaker, its failure opens it again
 
-A breaker holds no thread and no timer: `open` becomes `half-open` when somebody asks after the time is over. It knows
-nothing of what it guards, and a process that dies leaves nothing behind.
+What ends late is taken for what it says. A success closes the breaker whenever it comes, for the dependency answered.
+A failure while the breaker is open began before it opened and says nothing new. A look that is never heard of again
+(its thread hangs, or ended without a word) counts as failed after `look_s`.
+
+A breaker holds no thread and no timer: `open` becomes `half-open` when somebody asks after the time is over, so whoever
+waits does it by `wait_turn`. It knows nothing of what it guards, and a process that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ from enum import StrEnum
 from rpa_core.clock import Clock, SystemClock
 from rpa_core.errors import TransientError
 from rpa_core.resilience.retry import RetryPolicy
+
+_MOST_CALLS = 1000  # of the newest calls decide, however many the window holds
+_GLANCE_S = 0.1  # how soon a waiting thread sees that it shall stop: it cannot wait for two things at once
 
 
 class BreakerState(StrEnum):
@@ -51,7 +58,7 @@ class BreakerPolicy:
 
     It opens when at least `min_calls` calls ended in the last `window_s` seconds and `failure_ratio` of them failed.
     It stays open for `open_s` seconds, doubling up to `open_cap_s` with every failed look; the time is spread over its
-    upper half.
+    upper half. A look that takes longer than `look_s` is given up: the next one may begin.
     """
 
     window_s: float = 10.0
@@ -59,18 +66,22 @@ class BreakerPolicy:
     failure_ratio: float = 0.5
     open_s: float = 0.5
     open_cap_s: float = 30.0
+    look_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.window_s <= 0 or self.min_calls < 1 or not 0 < self.failure_ratio <= 1:
-            raise ValueError("a breaker needs window_s > 0, min_calls >= 1 and 0 < failure_ratio <= 1")
-        if not 0 < self.open_s <= self.open_cap_s:
-            raise ValueError("a breaker needs 0 < open_s <= open_cap_s")
+        if self.window_s <= 0 or not 1 <= self.min_calls <= _MOST_CALLS or not 0 < self.failure_ratio <= 1:
+            raise ValueError(
+                f"a breaker needs window_s > 0, min_calls from 1 to {_MOST_CALLS} and 0 < failure_ratio <= 1"
+            )
+        if not 0 < self.open_s <= self.open_cap_s or self.look_s <= 0:
+            raise ValueError("a breaker needs 0 < open_s <= open_cap_s and look_s > 0")
 
 
 class CircuitBreaker:
     """One dependency's breaker; shared by all threads that use the dependency.
 
-    `on_change(name, before, after)` is told of every change of state, outside the breaker's lock.
+    `on_change(name, before, after)` is told of every change of state, in their order, outside the breaker's lock and
+    on the thread that made the change or the one before it; it must be quick and must not raise.
     """
 
     def __init__(
@@ -91,9 +102,11 @@ class CircuitBreaker:
         self._changed = threading.Condition()
         self._state = BreakerState.CLOSED
         self._calls: deque[tuple[float, bool]] = deque()
+        self._bad = 0
         self._openings = 0
-        self._look_at = 0.0
-        self._looking = False
+        self._turn_at = 0.0  # open: when to look; half-open: when the look is given up
+        self._untold: deque[tuple[BreakerState, BreakerState]] = deque()
+        self._telling = threading.RLock()  # a listener may use the breaker
 
     @property
     def state(self) -> BreakerState:
@@ -101,11 +114,9 @@ class CircuitBreaker:
         return self._state
 
     def retry_after_s(self) -> float:
-        """Seconds until a call may go through; 0 if one may now."""
+        """Seconds until a call may go through, if nothing changes before; 0 if one may now."""
         with self._changed:
-            if self._state is BreakerState.CLOSED or (self._state is BreakerState.HALF_OPEN and not self._looking):
-                return 0.0
-            return max(0.0, self._look_at - self._clock.monotonic())
+            return self._turn_in_s()
 
     def allow(self) -> bool:
         """Whether a call may be made now. Who gets True must tell its end by `succeeded` or `failed`."""
@@ -113,40 +124,38 @@ class CircuitBreaker:
             if self._state is BreakerState.CLOSED:
                 return True
             now = self._clock.monotonic()
-            if now < self._look_at or (self._looking and self._state is BreakerState.HALF_OPEN):
+            if now < self._turn_at:
                 return False
-            before, self._state = self._state, BreakerState.HALF_OPEN
-            self._looking = True
-        self._tell(before, BreakerState.HALF_OPEN)
+            self._turn_at = now + self._policy.look_s
+            self._enter(BreakerState.HALF_OPEN)
+        self._tell()
         return True
 
     def succeeded(self) -> None:
         """A call went well."""
         with self._changed:
-            before = self._state
-            self._looking = False
-            self._note(True)
-            if before is BreakerState.CLOSED:
+            if self._state is BreakerState.CLOSED:
+                self._note(True)
                 return
-            self._state = BreakerState.CLOSED
-            self._openings = 0
+            self._openings = self._bad = 0
             self._calls.clear()
-            self._changed.notify_all()
-        self._tell(before, BreakerState.CLOSED)
+            self._enter(BreakerState.CLOSED)
+        self._tell()
 
     def failed(self) -> None:
         """A call failed in a way that says that the dependency is away."""
         with self._changed:
-            before = self._state
-            self._looking = False
-            self._note(False)
-            if before is BreakerState.CLOSED and not self._too_many():
+            if self._state is BreakerState.OPEN:
                 return
+            if self._state is BreakerState.CLOSED:
+                self._note(False)
+                if not self._too_many():
+                    return
             self._openings += 1
             pause_s = self._pauses.bound_s(self._openings) * self._rand.uniform(0.5, 1.0)
-            self._look_at = self._clock.monotonic() + pause_s
-            self._state = BreakerState.OPEN
-        self._tell(before, BreakerState.OPEN)
+            self._turn_at = self._clock.monotonic() + pause_s
+            self._enter(BreakerState.OPEN)
+        self._tell()
 
     @contextmanager
     def call(self, *failures: type[BaseException]) -> Iterator[None]:
@@ -159,26 +168,59 @@ class CircuitBreaker:
         except kinds:
             self.failed()
             raise
-        except BaseException:
+        except Exception:
             self.succeeded()  # it answered, if not with what was hoped for
+            raise
+        except BaseException:  # broken off from our side: nothing is known of the other
+            self.failed()
             raise
         self.succeeded()
 
     def wait_closed(self, timeout_s: float) -> bool:
-        """Wait until it closes, at most so long; whether it is closed."""
+        """Wait until it closes, at most so long; whether it is closed. Somebody else must look meanwhile."""
         with self._changed:
             return self._changed.wait_for(lambda: self._state is BreakerState.CLOSED, timeout_s)
+
+    def wait_turn(self, timeout_s: float, stop: threading.Event | None = None) -> bool:
+        """Wait until a call may go through, at most so long and not beyond `stop`; whether one may.
+
+        All who wait wake as soon as it closes. When it is time to look, all wake too, and `allow` picks one.
+        """
+        deadline = self._clock.monotonic() + timeout_s
+        with self._changed:
+            while (turn_in_s := self._turn_in_s()) > 0:
+                left_s = deadline - self._clock.monotonic()
+                if left_s <= 0 or (stop is not None and stop.is_set()):
+                    return False
+                self._changed.wait(min(turn_in_s, left_s) if stop is None else min(turn_in_s, left_s, _GLANCE_S))
+            return True
+
+    def _turn_in_s(self) -> float:
+        if self._state is BreakerState.CLOSED:
+            return 0.0
+        return max(0.0, self._turn_at - self._clock.monotonic())
 
     def _note(self, good: bool) -> None:
         now = self._clock.monotonic()
         self._calls.append((now, good))
-        while self._calls and now - self._calls[0][0] > self._policy.window_s:
-            self._calls.popleft()
+        self._bad += not good
+        while len(self._calls) > _MOST_CALLS or now - self._calls[0][0] > self._policy.window_s:
+            self._bad -= not self._calls.popleft()[1]
 
     def _too_many(self) -> bool:
-        bad = sum(1 for _, good in self._calls if not good)
-        return len(self._calls) >= self._policy.min_calls and bad >= self._policy.failure_ratio * len(self._calls)
+        calls = len(self._calls)
+        return calls >= self._policy.min_calls and self._bad >= self._policy.failure_ratio * calls
 
-    def _tell(self, before: BreakerState, after: BreakerState) -> None:
-        if self._on_change is not None and before is not after:
-            self._on_change(self.name, before, after)
+    def _enter(self, state: BreakerState) -> None:
+        before, self._state = self._state, state
+        if before is not state:
+            self._untold.append((before, state))
+            self._changed.notify_all()
+
+    def _tell(self) -> None:
+        """In order: who comes while another tells leaves it to him, or waits for its turn."""
+        with self._telling:
+            while self._untold:
+                before, after = self._untold.popleft()
+                if self._on_change is not None:
+                    self._on_change(self.name, before, after)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,20 +18,27 @@ from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.problems import lines
-from rpa_core.errors import ConfigError, DependencyUnavailable
+from rpa_core.errors import ConfigError, DependencyUnavailable, StoreRefused
 from rpa_core.observability.logs import Logging
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
 from rpa_core.processing.worker import Worker
+from rpa_core.resilience.alerts import catalogue
+from rpa_core.resilience.breaker import CircuitBreaker
+from rpa_core.resilience.recovery import ErrorRecoveryManager, RecoveryAction, RecoveryPolicy
 from rpa_core.runtime import drain, schema, selfcheck, surface
+from rpa_core.runtime.databases import breaker_events, open_databases
 from rpa_core.runtime.gates import Gates
+from rpa_core.runtime.held import open_held
 from rpa_core.runtime.monitoring import build_monitor
 from rpa_core.runtime.policies import worker_policy
 from rpa_core.runtime.reload import ConfigWatch
+from rpa_core.runtime.remedies import Remedies, recovery_events
 from rpa_core.runtime.telemetry import Telemetry
+from rpa_core.runtime.upkeep import Upkeep, label_of
 from rpa_core.runtime.watcher import Keeping, Watcher
+from rpa_core.services.guarding import SERVICE_POLICY
 from rpa_core.services.orchestrator import ServiceOrchestrator
-from rpa_core.store.connect import open_pool
 from rpa_core.store.ledger import Ledger
 from rpa_core.store.lookup import FlowDepth
 from rpa_core.version import VERSION
@@ -92,10 +98,19 @@ class Container:
         self._wake = threading.Event()
         self._finished = threading.Event()
         self._reload = threading.Event()
-        label = config.worker.worker_id or f"{socket.gethostname()}:{os.getpid()}"
-        self._owner = f"{label}:{uuid.uuid4().hex[:12]}"  # names are reused, incarnations are not
+        label = label_of(config)
+        named = config.worker.worker_id or f"{label}:{os.getpid()}"
+        self._owner = f"{named}:{uuid.uuid4().hex[:12]}"  # names are reused, incarnations are not
         self._metrics = Metrics(flow=flow.name)
-        self._dsns = {name: database.dsn() for name, database in config.database_connections.items()}
+        on_change = breaker_events(self._metrics)
+        self._databases = open_databases(config, on_change=on_change, let_in=orders.reloaded)
+        self._dsns = {name: database.dsn for name, database in self._databases.items()}
+        recovery = config.recovery
+        self._recovery = ErrorRecoveryManager(
+            RecoveryPolicy.of(exit_after_s=recovery.exit_after_s, refused_after_s=recovery.refused_after_s),
+            on_action=recovery_events(self._metrics),
+            on_change=on_change,
+        )
         self._gates = Gates(
             high=config.worker.high_water,
             low=config.worker.low_water,
@@ -103,7 +118,22 @@ class Container:
             metrics=self._metrics,
             retry_after_s=config.intake.retry_after_s,
         )
-        self._monitor = build_monitor(config, metrics=self._metrics, pool_of=self._pool)
+        self._policy = worker_policy(config)
+        self._events = Telemetry(self._metrics, flow.name, lambda: self._monitor.heartbeat())
+        self._upkeep = Upkeep(
+            config,
+            label=label,
+            owner=self._owner,
+            metrics=self._metrics,
+            gates=self._gates,
+            logging_=logging_,
+            recovery=self._recovery,
+            counts=lambda: self._events.counts,
+            stop=self._stop,
+        )
+        self._monitor = build_monitor(
+            config, metrics=self._metrics, pool_of=self._pool, breaker_of=self._service_breaker
+        )
 
     def drain(self) -> None:
         """Take no more work, finish what is begun, end. From any thread."""
@@ -115,23 +145,35 @@ class Container:
     def run(self) -> End:
         """Live. Raises RpaError for what keeps the worker from running."""
         with self._stack:
-            self._monitor.start()
-            self._stack.callback(self._monitor.stop)
-            server = surface.start(
-                self._config, self._monitor, self._metrics, lambda: self._pool("rpa_db", "intake"), self._gates
-            )
-            self._stack.callback(server.stop, 2.0)
-            self._watch_config()
-            if self._wait_for_dependencies():
-                self._work(server.port)
+            try:
+                self._live()
+            except BaseException as error:
+                self._upkeep.fail(error)
+                raise
+            self._upkeep.end()
         return End.RELOAD if self._reload.is_set() else End.DRAINED
+
+    def _live(self) -> None:
+        self._monitor.start()
+        self._stack.callback(self._monitor.stop)
+        server = surface.start(
+            self._config, self._monitor, self._metrics, lambda: self._pool("rpa_db", "intake"), self._gates
+        )
+        self._stack.callback(server.stop, 2.0)
+        self._upkeep.start(self._stack)
+        self._watch_config()
+        if self._orders.refused:
+            self._upkeep.refuse_configuration(self._orders.refused)
+        self._upkeep.on_cancel(self.drain)
+        if self._wait_for_dependencies():
+            self._work(server.port)
 
     def _work(self, port: int) -> None:
         self._check_schema()
         loop = self._stack.enter_context(asyncio.Runner()) if self._flow.is_async else None
         worker = self._worker(self._open_flow(), loop)  # the flow's resources close before the loop does
         watcher = Watcher(
-            dsn=self._dsns["rpa_db"],
+            database=self._databases["rpa_db"],
             flow=self._flow.name,
             wake=self._wake,
             listen=self._config.worker.notify,
@@ -146,6 +188,8 @@ class Container:
         self._guard(worker)
         _relieve_collector()
         self._monitor.set_started()
+        self._upkeep.started()
+        self._recovery.started()
         logger.info(
             "%s %s started as %s, probes on port %d",
             self._flow.name,
@@ -171,8 +215,8 @@ class Container:
             files,
             problems=self._problems,
             accept=self._begin_reload,
-            refuse=lambda problems: None,
-            recover=lambda: None,
+            refuse=self._upkeep.refuse_configuration,
+            recover=self._upkeep.accept_configuration,
             interval_s=self._config.recovery.reload_interval_s,
         )
         self._watch.start()
@@ -191,6 +235,9 @@ class Container:
         return ()
 
     def _begin_reload(self) -> None:
+        for name, database in self._read().load_container_config().database_connections.items():
+            if name in self._databases:
+                self._databases[name].adopt(database.dsn())  # what is finished is still to be committed
         self._reload.set()
         self.drain()
 
@@ -206,10 +253,8 @@ class Container:
     def _pool(self, name: str, use: str = "health") -> ConnectionPool[psycopg.Connection[Any]]:
         """A pool for one use of a database: uploads must not take the connection that readiness asks over."""
         database = self._config.database_connections[name]
-        pool = open_pool(
-            self._dsns[name],
+        pool = self._databases[name].pool(
             max_size=1 if use == "health" else database.connection_pool_size,
-            timeout_s=database.connection_timeout,
             application_name=f"rpa {self._flow.name} {use}",
         )
         self._stack.callback(pool.close, timeout=1.0)
@@ -220,7 +265,13 @@ class Container:
             # Under the name that the health monitor goes on with.
             self._metrics.dependency_up.labels(dependency=name.removeprefix("database:")).set(up)
 
-        orchestrator = ServiceOrchestrator(self._config, stop=self._stop, on_state=on_state)
+        orchestrator = ServiceOrchestrator(
+            self._config,
+            stop=self._stop,
+            on_state=on_state,
+            breaker_of=self._breaker,
+            bear_s=self._config.recovery.refused_after_s if self._orders.reloaded else 0.0,
+        )
         try:
             orchestrator.require_dependencies(self._config.dependency_timeout_s)
         except DependencyUnavailable:
@@ -239,51 +290,88 @@ class Container:
         context = OpenContext(
             flow=self._flow.name,
             settings=self._manager.load_flow_settings(),
-            databases=self._dsns,
+            databases=self._databases,
+            breaker=self._service_breaker,
             checkpoints=self._checkpoints,
         )
         return self._stack.enter_context(self._flow.open(context))
 
     def _open_ledger(self) -> Ledger:
-        database = self._config.database_connections["rpa_db"]
-        return Ledger.open(
-            self._dsns["rpa_db"],
+        return Ledger.over(
+            self._databases["rpa_db"],
             flow=self._flow.name,
             owner=self._owner,
             ttl_s=self._config.worker.lease_ttl_s,
-            connect_timeout_s=database.connection_timeout,
             checkpoints=self._checkpoints,
         )
 
+    def _breaker(self, dependency: str) -> CircuitBreaker:
+        """Of a database (`database:<name>`) or a service."""
+        kind, _, name = dependency.partition(":")
+        return self._databases[name].breaker if kind == "database" and name else self._service_breaker(dependency)
+
+    def _service_breaker(self, name: str) -> CircuitBreaker:
+        return self._recovery.implement_circuit_breaker(name, SERVICE_POLICY)
+
+    def _remedies(self) -> Remedies:
+        return Remedies(
+            self._recovery,
+            new_pools=lambda name: self._databases[name].renew_pools(),
+            reload_secrets=self._watch.look_now,
+            alert=self._alert,
+            calm=self._upkeep.database_is_back,
+        )
+
+    def _alert(self, name: str, action: RecoveryAction) -> None:
+        refused = isinstance(self._databases[name].trouble, StoreRefused)
+        self._upkeep.database_in_trouble(name, action.reason, refused=refused)
+
     def _worker(self, resources: Any, loop: asyncio.Runner | None) -> Worker:
-        gates = [self._gates.memory]
+        gates = [self._gates.memory, self._gates.disk]
         if self._flow.next_flow:
             gates.append(self._gates.queue(self._flow.next_flow))
+        held = open_held(
+            self._flow,
+            self._upkeep.spools,
+            self._open_ledger,
+            events=self._events,
+            checkpoints=self._checkpoints,
+            retry=self._policy.retry,
+        )
+        held.start()
+        self._stack.callback(held.stop, 2.0)
+        held.settle(self._config.worker.lease_ttl_s)
         return Worker(
             flow=self._flow,
             context=FlowContext(flow=self._flow.name, resources=resources, settings=self._manager.load_flow_settings()),
             open_ledger=self._open_ledger,
-            policy=worker_policy(self._config),
+            policy=self._policy,
             stop=self._stop,
             wake=self._wake,
             gates=gates,
-            events=Telemetry(self._metrics, self._flow.name, self._monitor.heartbeat),
+            events=self._events,
             clock=self._clock,
             checkpoints=self._checkpoints,
             loop=loop,
+            held=held.work,
+            recovery=self._remedies().session("rpa_db", self._databases["rpa_db"].breaker),
         )
 
     def _guard(self, worker: Worker) -> None:
         """Two threads that can end the process: one when the drain takes too long, one when the loop hangs."""
 
+        timeout_s = self._config.worker.shutdown_timeout_s
+
         def drain_deadline() -> None:
             self._stop.wait()
             drain.watch(
                 finished=self._finished,
-                timeout_s=self._config.worker.shutdown_timeout_s,
+                timeout_s=timeout_s,
                 keeper=worker.keeper,
                 open_ledger=self._open_ledger,
-                flush=self._logging.flush,
+                last_words=lambda: self._upkeep.crash(
+                    catalogue.drain_timeout(self._flow.name, timeout_s), "the drain took too long"
+                ),
             )
 
         threading.Thread(target=drain_deadline, name="drain-deadline", daemon=True).start()
@@ -294,6 +382,9 @@ class Container:
                 "limit_s": 2 * self._config.health_check_config.heartbeat_max_age_s,
                 "finished": self._finished,
                 "flush": self._logging.flush,
+                "alert": lambda age_s: self._upkeep.crash(
+                    catalogue.worker_hung(self._flow.name, age_s), f"the main loop has not moved for {age_s:.0f} s"
+                ),
             },
             name="self-check",
             daemon=True,

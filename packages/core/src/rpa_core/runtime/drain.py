@@ -27,12 +27,12 @@ def watch(
     timeout_s: float,
     keeper: LeaseKeeper,
     open_ledger: Callable[[], Ledger],
-    flush: Callable[[], object],
+    last_words: Callable[[], object],
 ) -> None:
     """End the process with exit code 75 if `finished` is not set within `timeout_s`.
 
-    The leases are given back first, so that another worker need not wait for them to run out. The handler that
-    hangs may still act outside the database; its outcome can no longer be written.
+    The leases are given back first, so that another worker need not wait for them to run out; `last_words` are for
+    whoever is to know. The handler that hangs may still act outside the database; its outcome can no longer be written.
     """
     if finished.wait(timeout_s):
         return
@@ -47,7 +47,7 @@ def watch(
         give_back = threading.Thread(target=_release, args=(open_ledger, claim), daemon=True)
         give_back.start()
         give_back.join(_LAST_WORDS_S)
-    flush()
+    last_words()
     os._exit(DrainTimeout.exit_code)
 
 

@@ -1,10 +1,11 @@
-"""The gates of one container: queues that are too long, and its own memory."""
+"""The gates of one container: queues that are too long, its own memory, and the disks that it writes to."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from rpa_core.config.cgroup import memory_usage_bytes
 from rpa_core.observability.metrics import Metrics
@@ -17,7 +18,10 @@ _MEMORY_LOW = 0.80
 
 
 class Gates:
-    """Made from each sample of the queue. The intake asks per flow; the worker looks at memory and at its target."""
+    """Made from each sample of the queue, and by disk care.
+
+    The intake asks per flow; the worker looks at memory, at the disks and at its target.
+    """
 
     def __init__(
         self, *, high: float, low: float, memory_bytes: int | None, metrics: Metrics, retry_after_s: float = 5.0
@@ -30,6 +34,8 @@ class Gates:
         self._guard = threading.Lock()
         self._queues: dict[str, Gate] = {}
         self.memory = Gate("memory", high=_MEMORY_HIGH, low=_MEMORY_LOW)
+        self._low_disks: set[Path] = set()
+        self.disk = Gate("disk", high=1, low=0.5)  # its level is the number of file systems without room
         self.depths: Mapping[str, FlowDepth] = {}
 
     def queue(self, flow: str) -> Gate:
@@ -41,8 +47,21 @@ class Gates:
 
     def admit(self, flow: str) -> float | None:
         """For the intake into `flow`: None to go on, else the seconds after which to ask again."""
-        closed = self.memory.closed or self.queue(flow).closed
-        return self._retry_after_s if closed else None
+        return self._retry_after_s if self.reason(flow) is not None else None
+
+    def reason(self, flow: str) -> str | None:
+        """What closes the intake into `flow`: disk, memory or queue; None while it is open."""
+        if self.disk.closed:
+            return "disk"
+        if self.memory.closed:
+            return "memory"
+        return "queue" if self.queue(flow).closed else None
+
+    def disk_low(self, path: Path, *, low: bool) -> None:
+        """The file system of `path` has too little room, or has room again."""
+        with self._guard:
+            (self._low_disks.add if low else self._low_disks.discard)(path)
+            self._update(self.disk, len(self._low_disks))
 
     def take_in(self, depths: Mapping[str, FlowDepth]) -> None:
         """Update every gate and gauge from one sample."""

@@ -15,13 +15,16 @@ from collections.abc import Mapping
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
+from rpa_core.config.models import ContainerConfig
 from rpa_core.errors import ConfigError, RpaError
+from rpa_core.observability.files import LogFiles
 from rpa_core.observability.format import Service
 from rpa_core.observability.logs import Logging, configure
 from rpa_core.processing.flow import Flow
 from rpa_core.runtime import flows
 from rpa_core.runtime.container import Container, End, Orders
 from rpa_core.runtime.signals import Signals
+from rpa_core.runtime.upkeep import label_of
 from rpa_core.version import VERSION
 
 logger = logging.getLogger("rpa.runtime")
@@ -128,4 +131,9 @@ class _Process:
                 name=self._flow.name, version=VERSION, environment=config.environment, node=socket.gethostname()
             ),
             queue_records=monitoring.log_queue_records,
+            files=self._files(config),
         )
+
+    def _files(self, config: ContainerConfig) -> LogFiles | None:
+        folder = config.disk.log_dir
+        return LogFiles(folder, f"{self._flow.name}-{label_of(config)}") if folder is not None else None

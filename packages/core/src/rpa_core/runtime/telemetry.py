@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rpa_core.observability.metrics import Metrics
+from rpa_core.prefect.model import Counts
 from rpa_core.processing.events import WorkerEvents
 
 
 class Telemetry(WorkerEvents):
-    """Binds the label values once: the calls on the hot path are one per claim or chunk, not one per record."""
+    """Binds the label values once: the calls on the hot path are one per claim or chunk, not one per record.
+
+    `counts` is what became of records so far, for whoever reports it.
+    """
 
     def __init__(self, metrics: Metrics, flow: str, heartbeat: Callable[[], None]) -> None:
         self._metrics = metrics
@@ -28,6 +33,8 @@ class Telemetry(WorkerEvents):
         self._duration = metrics.record_duration.labels(flow=flow)
         self._commit = metrics.commit_duration.labels(flow=flow)
         self._success = metrics.last_success.labels(flow=flow)
+        self.counts = Counts()
+        self._counting = threading.Lock()  # a chunk at a time: the worker's, and what earlier lives finished
 
     def state(self, state: str) -> None:
         if state != self._state:
@@ -50,12 +57,19 @@ class Telemetry(WorkerEvents):
         self._retried.inc(moved)
         self._dead.inc(dead)
         self._success.set(time.time())
+        self._count(done=done, retried=moved, set_aside=dead)
 
     def lost(self, records: int) -> None:
         self._lost.inc(records)
         self._leases_lost.inc()
+        self._count(lost=records)
 
     @contextmanager
     def committing(self) -> Iterator[None]:
         with self._commit.time():
             yield
+
+    def _count(self, *, done: int = 0, retried: int = 0, set_aside: int = 0, lost: int = 0) -> None:
+        with self._counting:
+            now = self.counts
+            self.counts = Counts(now.done + done, now.retried + retried, now.set_aside + set_aside, now.lost + lost)

@@ -16,8 +16,9 @@ import psycopg
 
 from rpa_core.clock import Clock
 from rpa_core.errors import RpaError
+from rpa_core.resilience.breaker import CircuitOpen
 from rpa_core.store import retention
-from rpa_core.store.connect import connect
+from rpa_core.store.database import Database
 from rpa_core.store.lookup import FlowDepth, flow_depths
 from rpa_core.waits import pause
 
@@ -42,7 +43,7 @@ class Watcher:
     def __init__(
         self,
         *,
-        dsn: str,
+        database: Database,
         flow: str,
         wake: threading.Event,
         listen: bool,
@@ -50,7 +51,7 @@ class Watcher:
         keeping: Keeping,
         clock: Clock,
     ) -> None:
-        self._dsn = dsn
+        self._database = database
         self._flow = flow
         self._wake = wake
         self._listen = listen
@@ -75,11 +76,18 @@ class Watcher:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with connect(self._dsn, application_name=f"rpa {self._flow} watcher") as connection:
+                with self._database.connect(application_name=f"rpa {self._flow} watcher") as connection:
                     self._watch(connection)
             except (psycopg.Error, RpaError) as error:
-                logger.info("watcher lost its connection: %s", error, extra={"event.action": "watcher.away"})
+                told = isinstance(error.__cause__, CircuitOpen)
+                logger.log(
+                    logging.DEBUG if told else logging.INFO,
+                    "watcher has no connection: %s",
+                    error,
+                    extra={"event.action": "watcher.away"},
+                )
                 pause(self._stop, _RECONNECT_S * self._rand.uniform(0.5, 1.0))
+                self._database.breaker.wait_turn(_RECONNECT_S, self._stop)
 
     def _watch(self, connection: psycopg.Connection[Any]) -> None:
         if self._listen:

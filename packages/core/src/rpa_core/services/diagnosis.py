@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,6 +40,9 @@ class Diagnosis:
     @property
     def text(self) -> str:
         return f"{self.seen}; {self.advice}"
+
+
+Probe = Callable[[], Diagnosis | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ from functools import partial
 
 from rpa_core.clock import Clock, SystemClock
 from rpa_core.config.models import ContainerConfig, DatabaseConfig, ServiceDependency
-from rpa_core.errors import DependencyUnavailable, RpaError, StoreRefused
+from rpa_core.errors import DependencyUnavailable, RpaError, StoreRefused, TransientError
+from rpa_core.resilience.breaker import CircuitBreaker
 from rpa_core.services.database import probe_database
-from rpa_core.services.diagnosis import Diagnosis
+from rpa_core.services.diagnosis import Diagnosis, Probe
 from rpa_core.services.endpoint import probe_service
-from rpa_core.services.waiting import Probe, Waited, Waiter
+from rpa_core.services.guarding import guarded
+from rpa_core.services.waiting import Waited, Waiter
 
 _log = logging.getLogger("rpa.services")
 
@@ -51,6 +53,8 @@ class _Target:
     required: bool
     probe: Probe
     attempts: int = 0
+    bear_s: float = 0.0
+    breaker: CircuitBreaker | None = None
 
 
 class ServiceOrchestrator:
@@ -58,6 +62,10 @@ class ServiceOrchestrator:
 
     `on_state(name, up)` is told of every look, for a metric. Databases are named `database:<name>` and always
     required, services by their own name.
+
+    `breaker_of(name)` gives the breaker of a dependency, under those names: then no attempt comes on top of those that
+    others in the process make. For `bear_s` seconds a database's refusal is waited out like an outage: its new password
+    may be on its way to a process that had the old one.
     """
 
     def __init__(
@@ -68,6 +76,8 @@ class ServiceOrchestrator:
         clock: Clock | None = None,
         rand: random.Random | None = None,
         on_state: Callable[[str, bool], None] | None = None,
+        breaker_of: Callable[[str], CircuitBreaker | None] = lambda _: None,
+        bear_s: float = 0.0,
         probe_database: Callable[[str, DatabaseConfig], Diagnosis | None] = probe_database,
         probe_service: Callable[[ServiceDependency], Diagnosis | None] = probe_service,
     ) -> None:
@@ -80,7 +90,12 @@ class ServiceOrchestrator:
         for name, database in config.database_connections.items():
             key, what = f"database:{name}", f"database {name}"
             self._targets[key] = _Target(
-                name=key, what=what, required=True, probe=partial(probe_database, name, database)
+                name=key,
+                what=what,
+                required=True,
+                probe=partial(probe_database, name, database),
+                bear_s=bear_s,
+                breaker=breaker_of(key),
             )
         for service in config.service_dependencies:
             self._targets[service.service_name] = _Target(
@@ -89,6 +104,7 @@ class ServiceOrchestrator:
                 required=service.required,
                 probe=partial(probe_service, service),
                 attempts=service.retry_attempts,
+                breaker=breaker_of(service.service_name),
             )
 
     def wait_for_database(self, timeout: float) -> bool:
@@ -129,16 +145,22 @@ class ServiceOrchestrator:
     def handle_service_failure(self, service: str, error: Exception) -> None:
         """Take note that using `service` failed: logs what, what was seen, since when and what to do.
 
-        The next good look, or `handle_service_recovery`, clears it; nothing has to be restarted.
+        Its breaker counts what says that it is away. The next good look, or `handle_service_recovery`, clears it;
+        nothing has to be restarted.
         """
-        target = self._targets.get(service) or self._targets.get(f"database:{service}")
+        target = self._target(service)
+        if target is not None and target.breaker is not None and isinstance(error, TransientError | OSError):
+            target.breaker.failed()
         advice = "it is tried again by itself" if getattr(error, "retryable", True) else "this needs a correction"
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         self._note(target.name if target else service, f"{type(error).__name__}: {first}; {advice}")
 
     def handle_service_recovery(self, service: str) -> None:
         """Take note that `service` was used with success."""
-        self._note(service, None)
+        target = self._target(service)
+        if target is not None and target.breaker is not None:
+            target.breaker.succeeded()
+        self._note(target.name if target else service, None)
 
     def states(self) -> dict[str, ServiceState]:
         """What is known of each dependency that was looked at."""
@@ -159,15 +181,28 @@ class ServiceOrchestrator:
     def _waits(self, targets: list[_Target], deadline: float) -> Iterator[tuple[_Target, Waited]]:
         for target in targets:
             left = max(0.0, deadline - self._clock.monotonic())
-            yield target, self._waiter.wait(target.what, target.probe, left, max_attempts=target.attempts)
+            yield (
+                target,
+                self._waiter.wait(
+                    target.what,
+                    target.probe,
+                    left,
+                    max_attempts=target.attempts,
+                    breaker=target.breaker,
+                    bear_s=target.bear_s,
+                ),
+            )
 
     @staticmethod
     def _refusal(target: _Target, found: Diagnosis) -> RpaError:
         kind = StoreRefused if target.name.startswith("database:") else DependencyUnavailable
         return kind(f"{target.what}: {found.text}")
 
+    def _target(self, service: str) -> _Target | None:
+        return self._targets.get(service) or self._targets.get(f"database:{service}")
+
     def _look(self, target: _Target) -> None:
-        found = target.probe()
+        found = (target.probe if target.breaker is None else guarded(target.probe, target.breaker))()
         self._note(target.name, None if found is None else found.text)
 
     def _note(self, name: str, trouble: str | None) -> None:

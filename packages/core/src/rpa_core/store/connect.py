@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
 from psycopg.types.string import ByteaBinaryLoader
 from psycopg_pool import ConnectionPool
 
@@ -36,6 +37,9 @@ _REFUSED_TEXT = (
     "no password supplied",
     "does not exist",
     "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "permission denied for database",
 )
 
 
@@ -47,22 +51,25 @@ def connect(
     No statement is prepared on the server and no session setting is made, so that PgBouncer in transaction mode
     may stand between. Raises `StoreUnavailable` or `StoreRefused`.
     """
-    try:
-        connection = psycopg.connect(
-            dsn,
-            autocommit=autocommit,
-            prepare_threshold=None,
-            **conninfo.conninfo_to_dict(dsn) | _defaults(application_name, connect_timeout_s),
-        )
-    except psycopg.Error as error:
-        raise classify(error) from error
-    except OSError as error:  # psycopg needs descriptors of its own, and there may be none left
-        raise StoreUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+    options = connection_options(application_name, connect_timeout_s)
+    with translated():
+        connection = psycopg.connect(dsn, autocommit=autocommit, prepare_threshold=None, **options)
     prepare(connection)
     return connection
 
 
-def _defaults(application_name: str, connect_timeout_s: float) -> dict[str, Any]:
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around an attempt to connect: the driver's and the machine's errors become RpaErrors, as `classify` has it."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise classify(error) from error
+    except OSError as error:  # psycopg needs descriptors of its own, and there may be none left
+        raise StoreUnavailable(f"PostgreSQL cannot be reached: {error}") from error
+
+
+def connection_options(application_name: str, connect_timeout_s: float) -> dict[str, Any]:
     """Notice a dead peer within about 20 s even where no answer ever comes."""
     return {
         "application_name": application_name,
@@ -83,20 +90,25 @@ def open_pool(
     dsn: str, *, min_size: int = 0, max_size: int = 4, timeout_s: float = 5, application_name: str = "rpa"
 ) -> ConnectionPool[psycopg.Connection[Any]]:
     """A bounded pool whose connections are checked before use; it opens in the background and never raises."""
-    return ConnectionPool(
-        dsn,
-        min_size=min_size,
-        max_size=max_size,
-        timeout=timeout_s,
-        open=True,
-        max_lifetime=1800,
-        max_idle=120,
-        reconnect_timeout=_RECONNECT_S,
-        check=ConnectionPool.check_connection,
-        configure=prepare,
-        kwargs={"prepare_threshold": None, **_defaults(application_name, timeout_s)},
-        name=application_name,
-    )
+    options = pool_options(min_size=min_size, max_size=max_size, timeout_s=timeout_s, application_name=application_name)
+    return ConnectionPool(dsn, **options)
+
+
+def pool_options(*, min_size: int = 0, max_size: int, timeout_s: float, application_name: str) -> dict[str, Any]:
+    """How pools are made here."""
+    return {
+        "min_size": min_size,
+        "max_size": max_size,
+        "timeout": timeout_s,
+        "open": True,
+        "max_lifetime": 1800,
+        "max_idle": 120,
+        "reconnect_timeout": _RECONNECT_S,
+        "check": ConnectionPool.check_connection,
+        "configure": prepare,
+        "kwargs": {"prepare_threshold": None, **connection_options(application_name, timeout_s)},
+        "name": application_name,
+    }
 
 
 def classify(error: psycopg.Error) -> RpaError:

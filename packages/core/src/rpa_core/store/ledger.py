@@ -14,6 +14,7 @@ from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.clock import Clock, SystemClock
 from rpa_core.store import completion
 from rpa_core.store.connect import connect
+from rpa_core.store.database import Database
 from rpa_core.store.sql import statements
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim, NewChunk, StoredRecord
 
@@ -60,6 +61,18 @@ class Ledger:
     ) -> Ledger:
         """Connect and open; raises StoreUnavailable or StoreRefused."""
         connection = connect(dsn, application_name=f"rpa {flow} {owner}"[:63], connect_timeout_s=connect_timeout_s)
+        try:
+            return cls(connection, flow=flow, owner=owner, ttl_s=ttl_s, checkpoints=checkpoints)
+        except BaseException:
+            connection.close()
+            raise
+
+    @classmethod
+    def over(
+        cls, database: Database, *, flow: str, owner: str, ttl_s: float, checkpoints: Checkpoints | None = None
+    ) -> Ledger:
+        """Connect as everybody in this process does, and open; raises what `Database.connect` raises."""
+        connection = database.connect(application_name=f"rpa {flow} {owner}"[:63])
         try:
             return cls(connection, flow=flow, owner=owner, ttl_s=ttl_s, checkpoints=checkpoints)
         except BaseException:

@@ -10,7 +10,7 @@ import orjson
 import psycopg
 
 from rpa_core.errors import SchemaError
-from rpa_core.store.connect import connect
+from rpa_core.store.database import Database
 
 Response = dict[str, Any]
 
@@ -18,8 +18,8 @@ Response = dict[str, Any]
 class SurveyHub:
     """One connection of its own, opened on first use, and again after it broke. For one thread."""
 
-    def __init__(self, dsn: str, survey: str) -> None:
-        self._dsn = dsn
+    def __init__(self, database: Database, survey: str) -> None:
+        self._database = database
         self._survey = survey
         self._connection: psycopg.Connection[Any] | None = None
         self._insert = resources.files("rpa_flows.rpa1").joinpath("insert_responses.sql").read_bytes()
@@ -55,7 +55,7 @@ class SurveyHub:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._dsn, application_name=f"rpa1 {self._survey}")
+            self._connection = self._database.connect(application_name=f"rpa1 {self._survey}")
         return self._connection
 
     def close(self) -> None:

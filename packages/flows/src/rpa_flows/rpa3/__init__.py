@@ -6,7 +6,8 @@ Every request of a record therefore carries the same `Idempotency-Key`, by which
 | answer | outcome |
 |---|---|
 | 2xx | done |
-| 408, 409, 425, 429, 5xx, no connection, a broken or late answer | retry, not before `Retry-After` |
+| 408, 409, 425, 429, 5xx, a broken or late answer | retry, not before `Retry-After` |
+| no connection; or the receiver is away: too much of the above, but for 4xx | given back, no try is counted |
 | 3xx | retry: nothing is wrong with the record, the URL is |
 | other 4xx | set aside, with the status and the start of the body |
 

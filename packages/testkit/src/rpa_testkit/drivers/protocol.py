@@ -169,6 +169,25 @@ class System(Protocol):
         """Workers and dependencies by name; PostgreSQL as `postgres`."""
         ...
 
+    @property
+    def spool(self) -> Path:
+        """The folder of what workers could not deliver yet, as this machine sees it; one below it for each service."""
+        ...
+
+    @property
+    def secret(self) -> Path | None:
+        """The file with the workers' database password, where the topology has one."""
+        ...
+
+    @property
+    def stand_ins(self) -> Mapping[str, str]:
+        """Dependencies that are not the real thing here, and why."""
+        ...
+
+    def url(self, name: str) -> str:
+        """A dependency's base URL, past every proxy."""
+        ...
+
     def leftovers(self) -> Sequence[str]:
         """After `close`: what of this run is still there (processes, containers, networks), in words."""
         ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
-from rpa_testkit.scenario.model import Service
+from rpa_testkit.scenario.model import ALERTMANAGER, PREFECT, Dependency, Service
 
 ROLE = "rpa"
 LEDGER = "rpa_db"
@@ -19,6 +20,9 @@ _QUICK = {
     "CONTAINER_SHUTDOWN_TIMEOUT": "8",
     "CONTAINER_STOP_GRACE": "10",
     "CONTAINER_DATABASE_RPA_DB_CONNECT_TIMEOUT": "2",
+    "CONTAINER_PREFECT_PROGRESS": "2",
+    "CONTAINER_RELOAD_INTERVAL": "0.5",
+    "CONTAINER_DISK_INTERVAL": "0.5",
 }
 
 
@@ -27,15 +31,37 @@ def lease_ttl_s(service: Service) -> float:
     return float({**_QUICK, **service.env}["CONTAINER_LEASE_TTL"])
 
 
-def worker_environment(service: Service, node: str, *, database: str, services: Mapping[str, str]) -> dict[str, str]:
-    """CONTAINER_* of one worker; `services` are its dependencies' URLs by name, through its own edges."""
+def worker_environment(
+    service: Service, node: str, *, database: str, reached: Mapping[Dependency, str], spool: str, secret: str | None
+) -> dict[str, str]:
+    """CONTAINER_* of one worker. `reached` are its dependencies' base URLs, through its own edges.
+
+    `spool` is a folder and `secret` a file with the database's password, both as the worker sees them.
+    """
     told = {
         **_QUICK,
         "CONTAINER_DATABASE_RPA_DB_URL": database,
         "CONTAINER_WORKER_ID": node,
         "CONTAINER_ENVIRONMENT": "test",
+        "CONTAINER_SPOOL_DIR": spool,
     }
-    for name, url in services.items():
-        told[f"CONTAINER_SERVICE_{name.upper()}_URL"] = url
-        told[f"CONTAINER_SERVICE_{name.upper()}_REQUIRED"] = "false"
+    if secret is not None:
+        told["CONTAINER_DATABASE_RPA_DB_PASSWORD_FILE"] = secret
+    for dependency, base in reached.items():
+        if dependency.name == ALERTMANAGER:
+            told["CONTAINER_ALERTMANAGER_URLS"] = base
+            continue
+        if dependency.name == PREFECT:
+            told["CONTAINER_PREFECT_API_URL"] = f"{base}/api"
+        told[f"CONTAINER_SERVICE_{dependency.name.upper()}_URL"] = f"{base}{dependency.health_path}"
+        told[f"CONTAINER_SERVICE_{dependency.name.upper()}_REQUIRED"] = str(dependency.required).lower()
     return {**told, **service.env}
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Give a mounted file another content, as a secret's owner does: readers see the old one or the new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    new.chmod(0o444)  # the worker's account is another one
+    new.replace(file)

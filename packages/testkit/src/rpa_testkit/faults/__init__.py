@@ -5,5 +5,7 @@ process    crash, terminate, restart, pause
 network    partition (both, one way), latency, bandwidth, reset, half-open
 database   postgres-crash, postgres-restart, backends-terminated, slots-filled, read-only
 resources  memory, cpu, disk-full, files
+http       a dependency answers with errors, late, by turns, or is not heard
+severed    a worker started or killed without PostgreSQL, or cut off at a COMMIT
 catalogue  all kinds by name
 """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from rpa_testkit.drivers.protocol import StopMode, System
-from rpa_testkit.drivers.settings import ROLE
+from rpa_testkit.drivers.settings import ROLE, rewrite
 from rpa_testkit.faults.lease import FaultKind, Injection, Seen
 from rpa_testkit.faults.sessions import end_sessions
 from rpa_testkit.scenario.plan import Event
@@ -172,6 +174,43 @@ class ReadOnly(_OnPostgres):
         return {}
 
 
+class RotatePassword(_OnPostgres):
+    """The role gets another password, and its sessions end; the file that workers read follows after the hold."""
+
+    def inject(self) -> Seen:
+        """Returns when PostgreSQL knows the new one. RuntimeError if the topology has no such file."""
+        if self.system.secret is None:
+            raise RuntimeError("the topology has no secret_file: its workers cannot learn of another password")
+        self.file, self.old = self.system.secret, self.system.secret.read_text()
+        self.new = secrets.token_urlsafe(12)
+        with psycopg.connect(self.system.dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(self.new)))
+        return {"ended": len(end_sessions(self.system.dsn))}
+
+    def verify(self) -> Seen | None:
+        """The old one is refused, the new one taken."""
+        try:
+            self._log_in(self.old)
+        except psycopg.OperationalError as error:
+            self._log_in(self.new)
+            return {"said": str(error).strip().splitlines()[-1][:120]}
+        return None
+
+    def heal(self) -> Seen:
+        """The file has the new one."""
+        rewrite(self.file, self.new)
+        return {}
+
+    def verify_healed(self) -> Seen | None:
+        """A worker has a session again."""
+        ((count,),) = self.ask(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{ROLE}'")  # noqa: S608 - ours
+        return {"sessions": count} if count else None
+
+    def _log_in(self, password: str) -> None:
+        dsn = psycopg.conninfo.make_conninfo(self.system.dsn, user=ROLE, password=password)
+        psycopg.connect(dsn, connect_timeout=3).close()
+
+
 def _as_role(dsn: str, role: str) -> str:
     return psycopg.conninfo.make_conninfo(dsn, user=role)
 
@@ -186,4 +225,5 @@ KINDS = (
     _kind("backends-terminated", EndBackends, "every session of a worker is ended"),
     _kind("slots-filled", FillSlots, "no session can be opened any more"),
     _kind("read-only", ReadOnly, "no transaction may write"),
+    _kind("password-rotated", RotatePassword, "the workers' password is another; their secret file follows later"),
 )

@@ -83,6 +83,20 @@ class Restart(Terminate):
         return {"incarnation": now} if self.node.running and now != self.before else None
 
 
+class Absent(_OnNode):
+    """It was never started. The topology says so (`Dependency.absent`); here it is seen, and ends."""
+
+    def inject(self) -> Seen:
+        """Nothing to do; RuntimeError if it runs all the same."""
+        if self.node.running:
+            raise RuntimeError(f"{self.node.name} runs: the topology does not say that it is absent")
+        return {}
+
+    def verify(self) -> Seen | None:
+        """It does not run, and answers nobody."""
+        return None if self.node.running or self.node.ready() else {"running": False}
+
+
 class Pause(_OnNode):
     """Frozen, as by a long collection of garbage or a machine that sleeps: past the lease, it becomes a zombie."""
 
@@ -130,5 +144,12 @@ KINDS = (
         "a dependency such as Prefect is killed; started again after the hold",
         "dependency",
         heal_s=90.0,
+    ),
+    _kind(
+        "dependency-absent",
+        Absent,
+        "a dependency is not there when the workers start; started after the hold",
+        "dependency",
+        heal_s=120.0,
     ),
 )

@@ -13,9 +13,23 @@ from contextlib import suppress
 from typing import Any, Self
 
 from rpa_testkit.proxy.probe import Line, probe
+from rpa_testkit.proxy.requests import HttpRule, HttpStats
 from rpa_testkit.proxy.rules import EdgeInfo, EdgeStats, ProbeResult, ProxyError, Rule, Speaks
+from rpa_testkit.proxy.trap import Sprung, Trap
 
-__all__ = ["EdgeInfo", "EdgeStats", "Line", "ProbeResult", "Proxy", "ProxyError", "Rule"]
+__all__ = [
+    "EdgeInfo",
+    "EdgeStats",
+    "HttpRule",
+    "HttpStats",
+    "Line",
+    "ProbeResult",
+    "Proxy",
+    "ProxyError",
+    "Rule",
+    "Sprung",
+    "Trap",
+]
 
 _START_S = 30.0
 _ANSWER_S = 30.0
@@ -109,6 +123,22 @@ class Proxy:
         """RST to the client's side of every connection; what it had sent, so many bytes, comes `delay_s` later."""
         held: int = self._ask("cut_late", edge=edge, delay_s=delay_s)["held_bytes"]
         return held
+
+    def set_http(self, edge: str, rule: HttpRule) -> None:
+        """For requests that come from now on, until the edge is cleared; ProxyError for an edge without HTTP."""
+        self._ask("set_http", edge=edge, rule=rule.to_json())
+
+    def http_stats(self, edge: str) -> HttpStats:
+        """What became of the edge's requests."""
+        return HttpStats(**self._ask("http_stats", edge=edge))
+
+    def set_trap(self, edge: str, trap: Trap) -> None:
+        """In place of the one before; it waits until it is sprung or the edge is cleared."""
+        self._ask("set_trap", edge=edge, trap=trap.to_json())
+
+    def trap(self, edge: str) -> Sprung:
+        """What became of the trap that was set last."""
+        return Sprung(**self._ask("trap", edge=edge))
 
     def stats(self, edge: str) -> EdgeStats:
         """The edge now."""

@@ -10,7 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from rpa_testkit.proxy.edge import Edge
+from rpa_testkit.proxy.front import Front
+from rpa_testkit.proxy.requests import HttpRule
 from rpa_testkit.proxy.rules import ProxyError, Rule
+from rpa_testkit.proxy.trap import Trap
 
 Request = Mapping[str, Any]
 _STRIKE_ALL = ("reset", "half_open", "cut_late")
@@ -47,7 +50,9 @@ class Control:
         if name in self._edges:
             raise ProxyError(f"edge {name!r} is open already")
         host, port = request["upstream"]
-        edge = Edge(name, (str(host), int(port)), request["protocol"], self._seed)
+        upstream = (str(host), int(port))
+        front = Front(upstream) if request["protocol"] == "http" else None
+        edge = Edge(name, upstream, request["protocol"], self._seed, front)
         await edge.open(*request["listen"])
         self._edges[name] = edge
         return asdict(edge.info())
@@ -73,8 +78,22 @@ class Control:
                 edge.half_open()
             case "cut_late":
                 return {"held_bytes": edge.cut_late(float(request["delay_s"]))}
+            case "set_http":
+                _front(edge).set_rule(HttpRule(**request["rule"]))
+            case "http_stats":
+                return asdict(_front(edge).stats())
+            case "set_trap":
+                edge.set_trap(Trap.of(request["trap"]))
+            case "trap":
+                return asdict(edge.trap())
             case "stats":
                 return asdict(edge.stats())
             case other:
                 raise ProxyError(f"unknown request {other!r}")
         return {}
+
+
+def _front(edge: Edge) -> Front:
+    if edge.front is None:
+        raise ProxyError(f"edge {edge.name!r} does not lead to an HTTP server")
+    return edge.front

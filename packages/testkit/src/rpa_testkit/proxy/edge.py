@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import random
 
-from rpa_testkit.proxy.lane import Lane
+from rpa_testkit.proxy.front import Front
+from rpa_testkit.proxy.lane import Lane, Sender
 from rpa_testkit.proxy.link import ClientSide, Link
 from rpa_testkit.proxy.rules import EdgeInfo, EdgeStats, Rule, Speaks
+from rpa_testkit.proxy.trap import SetTrap, Sprung, Trap
 
 _BACKLOG = 512
 _TURNS = 5  # of the event loop, from a socket's being acceptable to its link
@@ -18,9 +20,13 @@ _SETTLE_S = 5.0
 class Edge:
     """Made by `Edge.open`; all calls from the event loop's thread."""
 
-    def __init__(self, name: str, upstream: tuple[str, int], protocol: Speaks, seed: int) -> None:
+    def __init__(
+        self, name: str, upstream: tuple[str, int], protocol: Speaks, seed: int, front: Front | None = None
+    ) -> None:
         self.name = name
         self.upstream = upstream
+        self.front = front
+        self._leads_to = upstream
         self.to_server = Lane("server")
         self.to_client = Lane("client")
         self._speaks = protocol
@@ -30,9 +36,12 @@ class Edge:
         self._refused = 0
         self._refuse = False
         self._listener: asyncio.Server | None = None
+        self._trap: SetTrap | None = None
 
     async def open(self, host: str, port: int) -> None:
         """Listen; port 0 takes a free one."""
+        if self.front is not None:
+            self.upstream = await self.front.open()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             lambda: ClientSide(self._admit), host, port, backlog=_BACKLOG, reuse_address=True
@@ -42,7 +51,7 @@ class Edge:
         """Where it listens and leads."""
         assert self._listener is not None
         host, port = self._listener.sockets[0].getsockname()[:2]
-        return EdgeInfo(name=self.name, host=host, port=port, upstream=self.upstream, protocol=self._speaks)
+        return EdgeInfo(name=self.name, host=host, port=port, upstream=self._leads_to, protocol=self._speaks)
 
     def set_rule(self, rule: Rule) -> None:
         """In place of the one before, for connections that stand as well as for new ones."""
@@ -52,8 +61,22 @@ class Edge:
         for link in tuple(self._links):
             link.pump()
 
+    def set_trap(self, trap: Trap) -> None:
+        """In place of the one before."""
+        self._trap = SetTrap(trap, asyncio.get_running_loop().call_later)
+        self.to_server.set_watch(self._watch)
+
+    def trap(self) -> Sprung:
+        """What became of it."""
+        trap = self._trap
+        return Sprung(sprung=trap is not None and trap.sprung, answered=trap is not None and trap.answered)
+
     def clear(self) -> None:
-        """Let everything through; half-open connections are reset."""
+        """Let everything through; half-open connections are reset, a trap is taken away."""
+        if self.front is not None:
+            self.front.clear()
+        self._trap = None
+        self.to_server.set_watch(None)
         self.set_rule(Rule())
         for link in tuple(self._links):
             link.close_half()
@@ -111,6 +134,10 @@ class Edge:
     def forget(self, link: Link) -> None:
         """Both sides of it are gone."""
         self._links.pop(link, None)
+
+    def _watch(self, pipe: Sender, data: bytes) -> bool:
+        link = next((link for link in self._links if link.to_server is pipe), None)
+        return link is not None and self._trap is not None and self._trap.look(link, data)
 
     def _admit(self) -> Link | None:
         if self._refuse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from rpa_testkit.proxy.rules import Rule
@@ -35,6 +36,8 @@ class Lane:
         self.rule = _FREE
         self.plain = True
         """Whether bytes just pass."""
+        self.watch: Callable[[Sender, bytes], bool] | None = None
+        """Shown every piece before it goes on; True keeps it back."""
         self.passed = 0
         self.held = 0
         self.late = 0
@@ -53,12 +56,22 @@ class Lane:
     def set_rule(self, rule: Rule) -> None:
         """From now on; the pipes are to be pumped afterwards."""
         self.rule = rule if rule.covers(self.toward) else _FREE
-        self.plain = not (self.rule.latency_s or self.rule.jitter_s or self.rule.bytes_per_s or self.rule.stall)
+        self._decide()
         self._waiting.clear()
         self._free_at = 0.0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def set_watch(self, watch: Callable[[Sender, bytes], bool] | None) -> None:
+        """Show every piece to `watch`, or to nobody any more."""
+        self.watch = watch
+        self._decide()
+
+    def _decide(self) -> None:
+        rule = self.rule
+        busy = rule.latency_s or rule.jitter_s or rule.bytes_per_s or rule.stall
+        self.plain = not busy and self.watch is None
 
     def queue(self, pipe: Sender) -> None:
         """Give the pipe its turn on the line, after those that wait already."""

@@ -87,13 +87,20 @@ class Link:
         self.to_client.end()
         reset(self.server)
 
+    def muffle(self, on_answer: Callable[[], None]) -> None:
+        """Throw away what the upstream says from now on; `on_answer` is told each time that it has said something."""
+        if self.server is not None:
+            protocol = self.server.get_protocol()
+            assert isinstance(protocol, ServerSide)
+            protocol.mute(on_answer)
+
     def close_half(self) -> None:
         """RST to a half-open client, as the kernel of a host that has come back answers what it knows nothing of."""
         if self.half_open:
             reset(self.client)
 
-    def cut_late(self, delay_s: float) -> int:
-        """RST to the client now; what it had sent goes to the upstream in `delay_s`, and then the stream's end.
+    def cut_late(self, delay_s: float, last: bytes = b"") -> int:
+        """RST to the client now; what it had sent, and `last`, goes to the upstream in `delay_s`, and then the end.
 
         Returns how many bytes that are. Without an upstream there is nobody to deliver them to.
         """
@@ -104,6 +111,8 @@ class Link:
             return 0
         self._late = True
         self.to_server.delay_all(delay_s)
+        if last:
+            self.to_server.feed_unseen(last)
         for data in _unread(self.client):
             self.to_server.feed(data)
         self.to_server.feed_eof()
@@ -239,6 +248,14 @@ class ServerSide(asyncio.Protocol):
     def __init__(self, link: Link) -> None:
         self._link = link
         self.data_received = link.to_client.feed  # type: ignore[method-assign]  # one call less for every piece
+
+    def mute(self, on_answer: Callable[[], None]) -> None:
+        """Throw away what it says, and tell that it says something."""
+
+        def received(data: bytes) -> None:
+            on_answer()
+
+        self.data_received = received  # type: ignore[method-assign]  # in place of the pipe's
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The upstream has accepted."""

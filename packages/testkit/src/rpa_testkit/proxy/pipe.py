@@ -44,6 +44,10 @@ class Pipe:
         else:
             self._hold(data)
 
+    def feed_unseen(self, data: bytes) -> None:
+        """The same for what has been shown to the lane's watch already."""
+        self._queue(data)
+
     def feed_eof(self) -> None:
         """The source sends no more."""
         self._hold(_EOF)
@@ -128,8 +132,11 @@ class Pipe:
         self._on_end(item)
 
     def _hold(self, item: Item) -> None:
-        if self.ended:
+        if self.ended or (item and self.lane.watch is not None and self.lane.watch(self, item)):
             return
+        self._queue(item)
+
+    def _queue(self, item: Item) -> None:
         # Whoever comes due before the one ahead of him waits for that one: the order of bytes stays.
         self._held.append((self._loop.time() + self._delay_s(), item))
         self._count(len(item or b""))

@@ -12,7 +12,9 @@ FAMILIES = {
     "dependency": "dependencies",
 }
 _RESOURCES = ("memory", "cpu", "disk", "files", "clock")
-_ENDS_A_WORKER = frozenset({"crash", "kill", "terminate", "restart", "memory"})
+_ENDS_A_WORKER = frozenset(
+    {"crash", "kill", "terminate", "restart", "memory", "start-without-postgres", "kill-without-postgres"}
+)
 
 
 def family(fault: FaultSeen) -> str:
@@ -23,7 +25,7 @@ def family(fault: FaultSeen) -> str:
         return "database"
     if fault.kind.startswith(_RESOURCES):
         return "resources"
-    return "dependency" if fault.kind.startswith(("dependency", "prefect")) else "process"
+    return "dependency" if fault.kind.startswith(("dependency", "prefect", "http")) else "process"
 
 
 def ends_a_worker(fault: FaultSeen) -> bool:

@@ -73,6 +73,8 @@ class Sampler:
             if name == POSTGRES or node.running or name in self._concerned() or POSTGRES in self._concerned():
                 continue
             code = node.exit_code
+            if code is None:
+                continue  # it was never started
             self._history.add(
                 "sampler", Kind.NODE, "exited", name, {"code": code, "expected": code == _TEMPORARY, "restarted": True}
             )

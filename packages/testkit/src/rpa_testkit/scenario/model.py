@@ -12,6 +12,8 @@ from rpa_testkit.scenario.plan import Plan, Quiet
 
 POSTGRES = "postgres"
 """The node that every topology has."""
+PREFECT = "prefect"
+ALERTMANAGER = "alertmanager"
 PROBE = "rpa_testkit.probe:FLOW"
 RUN = "rpa_core.cli.main"
 
@@ -41,19 +43,36 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
-    """An HTTP service that workers are told of as CONTAINER_SERVICE_<NAME>_URL; a node of that name."""
+    """An HTTP service as a node of that name.
 
-    name: str = "prefect"
+    `prefect` is the real server, told to workers as CONTAINER_PREFECT_API_URL; `alertmanager` likewise, as
+    CONTAINER_ALERTMANAGER_URLS. Others and Prefect are told as CONTAINER_SERVICE_<NAME>_URL, to be watched.
+
+    absent  it is not started with the others; the fault `dependency-absent` starts it.
+    """
+
+    name: str = PREFECT
     health_path: str = "/api/health"
     required: bool = False
+    absent: bool = False
+
+
+ALERTING = Dependency(name=ALERTMANAGER, health_path="/-/healthy")
+"""The real Alertmanager."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """PostgreSQL, workers, and what they depend on. Every worker reaches each of the others over an edge of its own."""
+    """PostgreSQL, workers, and what they depend on. Every worker reaches each of the others over an edge of its own.
+
+    secret_file  workers read the database's password from a mounted file, which the fault `password-rotated` changes.
+    small_disk   what workers write to besides their spools is small, so that it can be filled.
+    """
 
     services: tuple[Service, ...] = (Service(),)
     dependencies: tuple[Dependency, ...] = ()
+    secret_file: bool = False
+    small_disk: bool = False
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -120,7 +139,10 @@ class SteadyState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Everything a run needs besides a seed and a driver. `budget_s` bounds the whole of it."""
+    """Everything a run needs besides a seed and a driver. `budget_s` bounds the whole of it.
+
+    `alerts` are the names of alerts that Alertmanager must have got during the run, and that must have ended.
+    """
 
     name: str
     about: str = ""
@@ -129,5 +151,6 @@ class Scenario:
     faults: Plan = field(default_factory=Quiet)
     steady_state: SteadyState = field(default_factory=SteadyState)
     checkers: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
     budget_s: float = 300.0
     drivers: tuple[str, ...] = ("process", "docker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,10 +76,18 @@ Verdict = Delivered | Later | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one kind may take. `ratio` of the spool's bytes; `max_age_s` None: never too old."""
+    """What one kind may take.
+
+    ratio     of the spool's bytes.
+    max_age_s an older entry is not delivered any more; None: never too old.
+    overdraw  entries put with keep=True may take what other kinds have not.
+    reserve   entries put with keep=True are taken on a full disk too, out of the spool's reserve.
+    """
 
     ratio: float
     max_age_s: float | None = None
+    overdraw: bool = False
+    reserve: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +99,11 @@ class SpoolDepth:
     oldest_s: float = 0.0
     dead: int = 0
     dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Who wants to know of a kind: called after entries were put, and with each dead letter; must not block."""
+
+    on_put: Callable[[], object]
+    on_dead: Callable[[DeadEntry], object]

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import resources
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from rpa_core.resilience.spool.model import DeadEntry, Entry, New, Share, SpoolDepth, SpoolFull
+from rpa_core.resilience.spool import letters, rows
+from rpa_core.resilience.spool.database import Database, DiskFull, damaged
+from rpa_core.resilience.spool.model import DeadEntry, Entry, Listener, New, Share, SpoolDepth, SpoolFull
+from rpa_core.resilience.spool.reserve import Reserve
+from rpa_core.resilience.spool.room import Room
 
-_COLUMNS = "seq, id, kind, stream, body, keep, put_at, tries"
-_OVERHEAD_BYTES = 200  # of a row, its index entries and its share of pages, as measured on small entries
+logger = logging.getLogger("rpa.spool")
+_READ_BYTES = 8 * 2**20  # of bodies that `heads` reads at a time, beyond the first
+_SLICE = 200  # entries that one transaction takes out, so that the log stays small
+_DEPTH = """SELECT entries, size + dead_size, dead,
+    (SELECT min(put_at) FROM entry WHERE seq IN (
+        (SELECT min(seq) FROM entry WHERE kind = :kind AND keep = 0),
+        (SELECT min(seq) FROM entry WHERE kind = :kind AND keep = 1)))
+FROM used WHERE kind = :kind"""
+_OLD = "SELECT seq, put_at FROM entry WHERE kind = ? AND keep = ? ORDER BY seq LIMIT ?"
+_LEFT = """SELECT EXISTS (SELECT 1 FROM entry) OR EXISTS (SELECT 1 FROM dead)
+OR EXISTS (SELECT 1 FROM note WHERE at > ?)"""
 
 
 class Spool:
     """A queue of entries by kind and stream. Every method may be called from any thread.
 
     `path` None keeps it in memory. `shares` says what each kind may take of `max_bytes`; a kind without one is
-    refused. Raises SpoolFull where there is no room, on the disk or within the limits.
+    refused. `about` is written into a new file. Writing raises SpoolFull where there is no room, on the disk or within
+    the limits, and when the spool is closed; a closed one is empty to readers. Opening raises SpoolFull and OSError.
     """
 
     def __init__(
@@ -31,21 +44,18 @@ class Spool:
         max_bytes: int,
         shares: Mapping[str, Share],
         now: Callable[[], float] = time.time,
+        about: Mapping[str, str] | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.path = path
-        self._max_bytes = max_bytes
-        self._shares = dict(shares)
+        self._room = Room(max_bytes, shares)
         self._now = now
-        self._lock = threading.RLock()
-        self._dropped: dict[str, int] = {}
-        self._put = threading.Event()
-        self._db = sqlite3.connect(
-            str(path) if path is not None else ":memory:", isolation_level=None, check_same_thread=False
-        )
-        if path is not None:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(resources.files(__package__).joinpath("spool.sql").read_text())
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
+        self._dropped: Counter[str] = Counter()
+        self._guard = threading.Lock()  # of the two above
+        self._db = Database(path, about=about or {}, reserve=reserve)
+        # What was written into the file when it was new.
+        self.about: dict[str, str] = self._db.read(lambda db: dict(db.execute("SELECT name, value FROM meta")), {})
 
     @property
     def durable(self) -> bool:
@@ -53,149 +63,224 @@ class Spool:
         return self.path is not None
 
     def put(self, *entries: New) -> None:
-        """Take them, all or none; returns when they are on the disk. Raises SpoolFull."""
-        with self._transaction():
-            for entry in entries:
-                self._make_room(entry)
-                self._db.execute(
-                    "INSERT INTO entry (id, kind, stream, body, checksum, keep, put_at) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (id) DO NOTHING",
-                    (entry.id, entry.kind, entry.stream, entry.body, _checksum(entry), entry.keep, self._now()),
-                )
+        """Take them, all or none; returns when they are on the disk. Raises SpoolFull.
 
-    def heads(self, kind: str, limit: int = 100) -> list[Entry]:
-        """The oldest entry of each stream of `kind`, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM entry WHERE seq IN"  # noqa: S608 - a constant
-                " (SELECT min(seq) FROM entry WHERE kind = ? GROUP BY stream) ORDER BY seq LIMIT ?",
-                (kind, limit),
-            ).fetchall()
-        return [_entry(row) for row in rows]
+        Those with keep=False count as taken when they are dropped for lack of room.
+        """
+        try:
+            dropped = self._db.write(lambda db: self._insert(db, entries), urgent=self._may_use_reserve(entries))
+        except DiskFull:
+            kept = [entry for entry in entries if entry.keep]
+            if len(kept) == len(entries):
+                raise
+            dropped = Counter(entry.kind for entry in entries if not entry.keep)
+            if kept:
+                dropped += self._db.write(lambda db: self._insert(db, kept), urgent=self._may_use_reserve(kept))
+        self._count_dropped(dropped)
+        for kind in {entry.kind for entry in entries}:
+            for listener in self._listeners.get(kind, ()):
+                listener.on_put()
 
-    def entries(self, kind: str, stream: str | None = None) -> list[Entry]:
-        """All that wait, in order."""
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM entry WHERE kind = ? AND (? IS NULL OR stream = ?) ORDER BY seq",  # noqa: S608
-                (kind, stream, stream),
-            ).fetchall()
-        return [_entry(row) for row in rows]
+    def heads(self, kind: str, limit: int = 100, *, without: Collection[str] = ()) -> list[Entry]:
+        """The oldest entry of each stream of `kind`, but of those `without`, oldest first.
+
+        A damaged one becomes a dead letter, and the next one of its stream takes its place.
+        """
+
+        def find(db: sqlite3.Connection) -> list[rows.Row]:
+            found: list[rows.Row] = []
+            size = 0
+            for seq, stream in rows.head_seqs(db, kind):
+                if len(found) == limit or size > _READ_BYTES:
+                    break
+                if stream not in without:
+                    row = rows.by_seq(db, seq)
+                    if row is None:
+                        raise damaged(f"an index names row {seq}, which is not there")
+                    found.append(row)
+                    size += len(row[0].body)
+            return found
+
+        return self._sound(lambda: self._db.read(find, []))
+
+    def streams(self, kind: str) -> frozenset[str]:
+        """Those in which something waits."""
+        return self._db.read(lambda db: frozenset(stream for _, stream in rows.head_seqs(db, kind)), frozenset())
+
+    def entries(self, kind: str, stream: str | None = None, *, limit: int = -1) -> list[Entry]:
+        """All that wait, in order, or the first `limit`. Damaged ones become dead letters."""
+        return self._sound(lambda: self._db.read(lambda db: rows.in_order(db, kind, stream, limit), []))
 
     def acknowledge(self, *ids: str) -> None:
-        """They are delivered; on the disk when this returns."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM entry WHERE id = ?", [(each,) for each in ids])
+        """They are delivered; on the disk when this returns. Unknown ids change nothing."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for id_ in ids:
+                row = db.execute("SELECT seq FROM entry WHERE id = ?", (id_,)).fetchone()
+                if row is not None:
+                    rows.delete(db, row[0])
+
+        self._db.write(work)
 
     def put_off(self, entry: Entry) -> None:
         """Count a delivery that has to be tried again."""
-        with self._transaction():
-            self._db.execute("UPDATE entry SET tries = tries + 1 WHERE seq = ?", (entry.seq,))
+        statement = "UPDATE entry SET tries = tries + 1 WHERE seq = ?"
+        self._db.write(lambda db: db.execute(statement, (entry.seq,)), urgent=False)
 
     def bury(self, entry: Entry, reason: str) -> None:
-        """Make it a dead letter."""
-        with self._transaction():
-            self._db.execute("DELETE FROM entry WHERE seq = ?", (entry.seq,))
-            self._db.execute(
-                "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*entry, reason, self._now()),
-            )
+        """Make it a dead letter, if it still waits."""
+        died_at = self._now()
+        if self._db.write(lambda db: letters.bury(db, entry, reason, died_at)):
+            self._tell_dead(DeadEntry(entry, reason, died_at))
 
     def dead(self, kind: str | None = None) -> Sequence[DeadEntry]:
         """The dead letters, oldest first."""
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS}, reason, died_at FROM dead WHERE ? IS NULL OR kind = ? ORDER BY seq",  # noqa: S608
-                (kind, kind),
-            ).fetchall()
-        return [DeadEntry(_entry(row[:8]), row[8], row[9]) for row in rows]
+        return self._db.read(lambda db: rows.dead_rows(db, kind), [])
+
+    def retry(self, id_: str) -> bool:
+        """Put a dead letter back to the end of its stream; False if there is none. Raises DamagedLetter."""
+        return self._db.write(lambda db: letters.put_back(db, id_, self._now()), urgent=False)
+
+    def discard(self, id_: str) -> bool:
+        """Throw a dead letter away; False if there is none."""
+        return self._db.write(lambda db: letters.discard(db, id_))
+
+    def expire(self, kind: str) -> int:
+        """Take out what is too old: dropped, or a dead letter where it is to be kept; how many."""
+        max_age_s = self._room.share(kind).max_age_s
+        if max_age_s is None:
+            return 0
+        count = 0
+        for keep in (False, True):
+            while old := self._older_than(kind, keep, self._now() - max_age_s):
+                self._take_out(kind, old, keep, f"not delivered within {max_age_s:.0f} s")
+                count += len(old)
+        return count
 
     def depth(self, kind: str) -> SpoolDepth:
-        """How much of `kind` waits."""
-        with self._lock:
-            count, size, oldest = self._db.execute(
-                "SELECT count(*), coalesce(sum(length(body)), 0), min(put_at) FROM entry WHERE kind = ?", (kind,)
-            ).fetchone()
-            (dead,) = self._db.execute("SELECT count(*) FROM dead WHERE kind = ?", (kind,)).fetchone()
+        """How much of `kind` waits; dead letters count in its bytes."""
+        row = self._db.read(lambda db: db.execute(_DEPTH, {"kind": kind}).fetchone(), None)
+        entries, size, dead, oldest = row or (0, 0, 0, None)
         return SpoolDepth(
-            entries=count,
-            size_bytes=size + count * _OVERHEAD_BYTES,
+            entries=entries,
+            size_bytes=size,
             oldest_s=max(0.0, self._now() - oldest) if oldest is not None else 0.0,
             dead=dead,
-            dropped=self._dropped.get(kind, 0),
+            dropped=self._dropped[kind],
         )
 
     def has_room(self, kind: str, size_bytes: int) -> bool:
-        """Whether an entry of so many bytes would be taken without dropping any."""
-        share = self._shares.get(kind)
-        return share is not None and self.depth(kind).size_bytes + size_bytes <= share.ratio * self._max_bytes
+        """Whether an entry with a body of so many bytes would be taken without dropping any."""
+        size = rows.size_of(bytes(0)) + size_bytes
+        return self._db.read(lambda db: self._room.has(db, kind, size), False)
 
     def note(self, kind: str, name: str) -> bytes | None:
         """What was remembered under the name."""
-        with self._lock:
-            row = self._db.execute("SELECT value FROM note WHERE kind = ? AND name = ?", (kind, name)).fetchone()
-        return bytes(row[0]) if row else None
+        return self.notes(kind).get(name)
 
     def notes(self, kind: str) -> dict[str, bytes]:
         """All that is remembered for a kind."""
-        with self._lock:
-            return {
-                name: bytes(value)
-                for name, value in self._db.execute("SELECT name, value FROM note WHERE kind = ?", (kind,))
-            }
+        statement = "SELECT name, value FROM note WHERE kind = ?"
+        return self._db.read(lambda db: dict(db.execute(statement, (kind,))), {})
 
     def remember(self, kind: str, name: str, value: bytes | None) -> None:
         """Remember, or forget with None; on the disk when this returns."""
-        with self._transaction():
+
+        def work(db: sqlite3.Connection) -> None:
             if value is None:
-                self._db.execute("DELETE FROM note WHERE kind = ? AND name = ?", (kind, name))
+                db.execute("DELETE FROM note WHERE kind = ? AND name = ?", (kind, name))
             else:
-                self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", (kind, name, value))
+                db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)", (kind, name, value, self._now()))
+
+        self._db.write(work)
+
+    def listen(self, kind: str, listener: Listener) -> None:
+        """Tell it of puts and dead letters of the kind; once is enough."""
+        with self._guard:
+            if listener not in self._listeners.get(kind, ()):
+                self._listeners[kind] = (*self._listeners.get(kind, ()), listener)
+
+    def tidy(self) -> None:
+        """Take out what is too old, and give back space that is not needed any more."""
+        for kind in self._room.kinds:
+            self.expire(kind)
+        self._db.give_back()
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
-            self._db.close()
+        """Close the file; what waits in it is not seen any more."""
+        self._db.close()
 
-    def _make_room(self, entry: New) -> None:
-        share = self._shares.get(entry.kind)
-        if share is None:
-            raise SpoolFull(f"the spool takes no entries of kind {entry.kind!r}")
-        limit = share.ratio * self._max_bytes
-        need = len(entry.body) + _OVERHEAD_BYTES
-        while self.depth(entry.kind).size_bytes + need > limit:
-            row = self._db.execute(
-                "SELECT seq FROM entry WHERE kind = ? AND NOT keep ORDER BY seq LIMIT 1", (entry.kind,)
-            ).fetchone()
-            if row is None:
-                raise SpoolFull(f"the spool has no room for {need} bytes of kind {entry.kind!r} (limit {limit:.0f})")
-            self._db.execute("DELETE FROM entry WHERE seq = ?", row)
-            self._dropped[entry.kind] = self._dropped.get(entry.kind, 0) + 1
+    def close_if_drained(self, *, notes_for_s: float = 0.0) -> bool:
+        """Close it if nothing is left in it, not counting notes that are older; whether it did."""
+        since = self._now() - notes_for_s
+        return self._db.close_if(lambda db: not db.execute(_LEFT, (since,)).fetchone()[0])
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
+    def _insert(self, db: sqlite3.Connection, entries: Sequence[New]) -> Counter[str]:
+        dropped: Counter[str] = Counter()
+        now = self._now()
+        for entry in entries:
+            if not rows.is_known(db, entry.id) and self._room.make(db, entry, dropped):
+                rows.insert(db, entry, now)
+        return dropped
+
+    def _may_use_reserve(self, entries: Sequence[New]) -> bool:
+        return all(entry.keep and self._room.share(entry.kind).reserve for entry in entries)
+
+    def _sound(self, find: Callable[[], list[rows.Row]]) -> list[Entry]:
+        while True:
+            found = find()
+            broken = [entry for entry, sound in found if not sound]
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield
-                self._db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                self._roll_back()
-                raise SpoolFull(f"the spool cannot be written: {error}") from error
-            except BaseException:
-                self._roll_back()
-                raise
+                for entry in broken:
+                    self.bury(entry, rows.DAMAGED)
+            except SpoolFull as error:  # then their streams wait
+                logger.warning("damaged entries stay: %s", error, extra={"event.action": "spool.damaged_entry"})
+                blocked = {entry.stream for entry in broken}
+                return [entry for entry, sound in found if sound and entry.stream not in blocked]
+            if not broken:
+                return [entry for entry, _ in found]
 
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+    def _older_than(self, kind: str, keep: bool, before: float) -> list[int]:
+        nothing: list[tuple[int, float]] = []
+        found = self._db.read(lambda db: db.execute(_OLD, (kind, keep, _SLICE)).fetchall(), nothing)
+        return [seq for seq, put_at in found if put_at < before]
 
+    def _take_out(self, kind: str, seqs: Sequence[int], keep: bool, reason: str) -> None:
+        died_at = self._now()
 
-def _entry(row: Iterable[object]) -> Entry:
-    seq, id_, kind, stream, body, keep, put_at, tries = row
-    return Entry(seq, id_, kind, stream, bytes(body), bool(keep), put_at, tries)  # type: ignore[arg-type, call-overload]  # sqlite's rows have no types
+        def work(db: sqlite3.Connection) -> list[Entry]:
+            gone = []
+            for seq in seqs:
+                row = rows.by_seq(db, seq)
+                if row is None:  # delivered meanwhile
+                    continue
+                gone.append(row[0])
+                if keep:
+                    letters.bury(db, row[0], reason, died_at)
+                else:
+                    rows.delete(db, seq)
+            return gone
 
+        gone = self._db.write(work)
+        if not keep:
+            self._count_dropped(Counter({kind: len(gone)}))
+            return
+        for entry in gone:
+            self._tell_dead(DeadEntry(entry, reason, died_at))
 
-def _checksum(entry: New) -> bytes:
-    text = "\0".join((entry.id, entry.kind, entry.stream)).encode()
-    return hashlib.blake2b(entry.body, key=hashlib.blake2b(text).digest(), digest_size=16).digest()
+    def _count_dropped(self, dropped: Counter[str]) -> None:
+        if dropped:
+            with self._guard:
+                self._dropped.update(dropped)
+
+    def _tell_dead(self, dead: DeadEntry) -> None:
+        entry = dead.entry
+        logger.warning(
+            "%s of kind %s became a dead letter: %s",
+            entry.id,
+            entry.kind,
+            dead.reason,
+            extra={"event.action": "spool.dead"},
+        )
+        for listener in self._listeners.get(entry.kind, ()):
+            listener.on_dead(dead)

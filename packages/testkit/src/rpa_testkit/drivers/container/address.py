@@ -13,6 +13,9 @@ from rpa_testkit.scenario.model import POSTGRES, Service, Topology, edge
 
 PROXY = "proxy"
 HEALTH_PORT = 8080
+SPOOL = "/var/lib/rpa/spool"
+SECRETS = "/run/rpa-secrets"
+SECRET = "database-password"  # noqa: S105 - a file's name
 _DATABASE = re.compile(r"CONTAINER_DATABASE_[A-Z0-9_]+_URL")
 
 
@@ -41,12 +44,18 @@ def environment(
     through the worker's edge and given the ledger's role.
     """
     listen = edges[edge(node, POSTGRES)]
-    services = {
-        dependency.name: f"http://{PROXY}:{edges[edge(node, dependency.name)]}{dependency.health_path}"
-        for dependency in topology.dependencies
+    reached = {
+        dependency: f"http://{PROXY}:{edges[edge(node, dependency.name)]}" for dependency in topology.dependencies
     }
-    ledger = _led(f"postgresql://{POSTGRES}/{LEDGER}", listen, password)
-    told = worker_environment(service, node, database=ledger, services=services)
+    known = "" if topology.secret_file else password
+    told = worker_environment(
+        service,
+        node,
+        database=_led(f"postgresql://{POSTGRES}/{LEDGER}", listen, known),
+        reached=reached,
+        spool=SPOOL,
+        secret=f"{SECRETS}/{SECRET}" if topology.secret_file else None,
+    )
     return {
         **{
             name: _led(value, listen, password) if name in _on_our_server(service) else value
@@ -74,4 +83,5 @@ def _on_our_server(service: Service) -> set[str]:
 
 
 def _led(url: str, port: int, password: str) -> str:
-    return urlunsplit(urlsplit(url)._replace(netloc=f"{ROLE}:{password}@{PROXY}:{port}"))
+    who = f"{ROLE}:{password}" if password else ROLE
+    return urlunsplit(urlsplit(url)._replace(netloc=f"{who}@{PROXY}:{port}"))

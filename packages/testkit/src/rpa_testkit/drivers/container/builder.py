@@ -17,10 +17,12 @@ from rpa_testkit.drivers.container.recipes import Sizes
 from rpa_testkit.drivers.container.space import Space
 from rpa_testkit.drivers.container.system import answers
 from rpa_testkit.drivers.protocol import NotPossible
+from rpa_testkit.drivers.settings import rewrite
 from rpa_testkit.ports import HOST, free_port
-from rpa_testkit.scenario.model import POSTGRES, Dependency, Service, Topology
+from rpa_testkit.scenario.model import ALERTMANAGER, POSTGRES, PREFECT, Dependency, Service, Topology
 
-PREFECT = "prefect"
+PORTS = {PREFECT: recipes.PREFECT_PORT, ALERTMANAGER: recipes.ALERTMANAGER_PORT}
+"""Dependencies that have an image, and the ports that they listen on in there."""
 
 
 class Builder:
@@ -31,23 +33,30 @@ class Builder:
     """
 
     def __init__(
-        self, engine: Engine, topology: Topology, logs: Path, *, sizes: Sizes, images: Mapping[str, str]
+        self, engine: Engine, topology: Topology, folder: Path, *, sizes: Sizes, images: Mapping[str, str]
     ) -> None:
-        unknown = [dependency.name for dependency in topology.dependencies if dependency.name != PREFECT]
+        unknown = [dependency.name for dependency in topology.dependencies if dependency.name not in PORTS]
         if unknown:
-            raise NotPossible(f"the docker driver knows no image for {', '.join(unknown)}; it knows {PREFECT}")
+            raise NotPossible(f"the docker driver knows no image for {', '.join(unknown)}; it knows {', '.join(PORTS)}")
         needed = {service.image for service in topology.services} | {images[POSTGRES], images[address.PROXY]}
         engine.require(needed | {images[dependency.name] for dependency in topology.dependencies})
         self._engine = engine
         self._topology = topology
-        self._logs = logs
+        self._folder = folder
+        self._logs = folder / "logs"
         self._sizes = sizes
         self._images = images
         self._ports: set[int] = set()
         self._password = secrets.token_hex(16)
+        self.secret: Path | None = None
+        if topology.secret_file:
+            self.secret = folder / "secrets" / address.SECRET
+            rewrite(self.secret, self._password)
+            self.secret.parent.chmod(0o755)
         self._network = ""
         self.control = self._port()
         self.edges = {name: self._port() for name in topology.edges}
+        self.published: dict[str, int] = {}
         self._made: dict[str, Container] = {}
 
     def create(self, seed: int) -> tuple[ContainerDatabase, Container, list[ContainerNode]]:
@@ -107,12 +116,27 @@ class Builder:
 
     def _worker(self, service: Service, name: str) -> ContainerNode:
         port = self._port()
-        recipe = recipes.worker(service, environment=self._environment(service, name), port=port, sizes=self._sizes)
+        folders = {address.SPOOL: self._open_to_all("spool", service.name)}
+        if self.secret is not None:
+            folders[address.SECRETS] = self.secret.parent
+        recipe = recipes.worker(
+            service,
+            environment=self._environment(service, name),
+            port=port,
+            sizes=self._sizes,
+            folders=folders,
+        )
         return self._node(name, recipe, health=f"http://{HOST}:{port}/health/ready")
 
     def _dependency(self, dependency: Dependency) -> ContainerNode:
         port = self._port()
-        recipe = recipes.prefect(image=self._images[dependency.name], port=port, sizes=self._sizes)
+        self.published[dependency.name] = port
+        image = self._images[dependency.name]
+        if dependency.name == ALERTMANAGER:
+            recipe = recipes.alertmanager(image=image, port=port, sizes=self._sizes)
+        else:
+            data = self._open_to_all(dependency.name)
+            recipe = recipes.prefect(image=image, port=port, sizes=self._sizes, data=data)
         return self._node(dependency.name, recipe, health=f"http://{HOST}:{port}{dependency.health_path}")
 
     def _node(self, name: str, recipe: recipes.Recipe, *, health: str) -> ContainerNode:
@@ -133,6 +157,13 @@ class Builder:
 
     def _environment(self, service: Service, node: str) -> dict[str, str]:
         return address.environment(service, node, self._topology, edges=self.edges, password=self._password)
+
+    def _open_to_all(self, *names: str) -> Path:
+        """A folder that outlives its containers; the accounts in there are others than ours."""
+        folder = self._folder.joinpath(*names)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)
+        return folder.resolve()
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"

@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from rpa_testkit.drivers.container import address
-from rpa_testkit.drivers.container.builder import PREFECT, Builder
+from rpa_testkit.drivers.container.builder import PORTS, Builder
 from rpa_testkit.drivers.container.engine import Engine, in_parallel
 from rpa_testkit.drivers.container.handle import Container, EngineError
 from rpa_testkit.drivers.container.node import ContainerNode
 from rpa_testkit.drivers.container.postgres import ContainerDatabase
-from rpa_testkit.drivers.container.recipes import PREFECT_PORT, Sizes
+from rpa_testkit.drivers.container.recipes import Sizes
 from rpa_testkit.drivers.container.system import ContainerSystem, clear
 from rpa_testkit.ports import HOST
 from rpa_testkit.proxy.client import Proxy
-from rpa_testkit.scenario.model import POSTGRES, Topology
+from rpa_testkit.scenario.model import ALERTMANAGER, POSTGRES, PREFECT, Topology
 from rpa_testkit.waits import WaitTimeoutError, until
 from rpa_testkit.warden.client import Warden
 
@@ -43,10 +43,16 @@ class ContainerDriver:
         postgres_image: str = "postgres:17-trixie",
         proxy_image: str = "python:3.13-slim-trixie",
         prefect_image: str = "prefecthq/prefect:3.8.8-python3.13",
+        alertmanager_image: str = "prom/alertmanager:v0.28.1",
     ) -> None:
         """`proxy_image` needs a `python` of 3.11 or later and nothing else."""
         self._sizes = sizes or Sizes()
-        self._images = {POSTGRES: postgres_image, address.PROXY: proxy_image, PREFECT: prefect_image}
+        self._images = {
+            POSTGRES: postgres_image,
+            address.PROXY: proxy_image,
+            PREFECT: prefect_image,
+            ALERTMANAGER: alertmanager_image,
+        }
         self._told: Mapping[str, object] | None = None
 
     def cannot(self, kind: str, target: str = "") -> str | None:
@@ -69,7 +75,7 @@ class ContainerDriver:
         logs.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             engine = stack.enter_context(Engine.connect(run_id))
-            builder = Builder(engine, topology, logs, sizes=self._sizes, images=self._images)
+            builder = Builder(engine, topology, folder, sizes=self._sizes, images=self._images)
             stack.callback(clear, engine)
             stack.callback(builder.keep_logs)
             database, keeper, programs = builder.create(seed)
@@ -80,8 +86,17 @@ class ContainerDriver:
             _await(database)
             database.make_databases(address.databases(topology))
             in_parallel([partial(_migrate, container) for container in builder.migrations()])
-            in_parallel([program.start for program in programs])
-            yield ContainerSystem(database, proxy, programs, run_id=run_id)
+            absent = {dependency.name for dependency in topology.dependencies if dependency.absent}
+            in_parallel([program.start for program in programs if program.name not in absent])
+            yield ContainerSystem(
+                database,
+                proxy,
+                programs,
+                run_id=run_id,
+                spool=folder / "spool",
+                secret=builder.secret,
+                published=builder.published,
+            )
 
     def _offered(self) -> Mapping[str, object]:
         if self._told is None:
@@ -113,7 +128,7 @@ def _reachable(host: str, port: int) -> bool:
 def _open_edges(proxy: Proxy, ports: Mapping[str, int]) -> None:
     everywhere = "0.0.0.0"  # noqa: S104 - of its container
     for name, port in ports.items():
-        to = address.upstream_of(name.partition("->")[2], {PREFECT: PREFECT_PORT})
+        to = address.upstream_of(name.partition("->")[2], PORTS)
         proxy.open_edge(name, (to.host, to.port), listen=(everywhere, port), protocol=to.protocol)
 
 

@@ -20,9 +20,12 @@ MIB = 2**20
 DATA = "/var/lib/postgresql/data"
 TMP = "/tmp"  # noqa: S108 - a container's own
 PREFECT_PORT = 4200
+ALERTMANAGER_PORT = 9093
 _MOUNTED = "/opt/testkit"
 _DATABASE_USER = "999:999"
 _WORKER_USER = "10001:10001"
+_NOBODY = "65534:65534"
+_PREFECT_HOME = "/var/lib/prefect"
 
 
 WORKER = Bounds(cores=1.0, memory_bytes=512 * MIB, files=4096)
@@ -101,9 +104,19 @@ def proxy(*, image: str, seed: int, ports: Sequence[int], data_of: str, sizes: S
     }
 
 
-def worker(service: Service, *, environment: Mapping[str, str], port: int, sizes: Sizes) -> Recipe:
-    """A worker. A flow of this package, or a launcher of it, comes from this machine; all else is in the image."""
-    recipe = {
+def worker(
+    service: Service,
+    *,
+    environment: Mapping[str, str],
+    port: int,
+    sizes: Sizes,
+    folders: Mapping[str, Path] | None = None,
+) -> Recipe:
+    """A worker. A flow of this package, or a launcher of it, comes from this machine; all else is in the image.
+
+    `folders` are those of this machine that outlive it, by where it sees them.
+    """
+    recipe: Recipe = {
         **_hardened(sizes.worker),
         "image": service.image,
         "user": _WORKER_USER,
@@ -118,6 +131,8 @@ def worker(service: Service, *, environment: Mapping[str, str], port: int, sizes
     if any(name.startswith("rpa_testkit") for name in (service.flow, service.launcher)):
         ours = _with_testkit()
         recipe |= {**ours, "environment": {**ours["environment"], **recipe["environment"]}}
+    if folders:
+        recipe["mounts"] = [*recipe.get("mounts", ()), *_mounted(folders)]
     return recipe
 
 
@@ -127,15 +142,15 @@ def migration(service: Service, *, environment: Mapping[str, str], sizes: Sizes)
     return {**recipe, "entrypoint": ["rpa"], "command": ["db", "migrate"], "ports": {}}
 
 
-def prefect(*, image: str, port: int, sizes: Sizes) -> Recipe:
-    """The real server, on SQLite."""
+def prefect(*, image: str, port: int, sizes: Sizes, data: Path) -> Recipe:
+    """The real server, on SQLite in `data`, which outlives its ends."""
     return {
         **_hardened(sizes.dependency),
         "image": image,
         "user": _WORKER_USER,
         "command": ["prefect", "server", "start", "--host", "0.0.0.0", "--port", str(PREFECT_PORT)],  # noqa: S104 - of its container
         "environment": {
-            "PREFECT_HOME": f"{TMP}/prefect",
+            "PREFECT_HOME": _PREFECT_HOME,
             "PREFECT_UI_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_SERVER_LEVEL": "WARNING",
@@ -143,7 +158,25 @@ def prefect(*, image: str, port: int, sizes: Sizes) -> Recipe:
             "TINI_SUBREAPER": "1",
         },
         "tmpfs": {TMP: f"mode=1777,size={256 * MIB}"},
+        "mounts": _mounted({_PREFECT_HOME: data}),
         "ports": {f"{PREFECT_PORT}/tcp": (HOST, port)},
+    }
+
+
+def alertmanager(*, image: str, port: int, sizes: Sizes) -> Recipe:
+    """The real Alertmanager with the configuration of its image, alone."""
+    return {
+        **_hardened(sizes.dependency),
+        "image": image,
+        "user": _NOBODY,
+        "command": [
+            "--config.file=/etc/alertmanager/alertmanager.yml",
+            f"--storage.path={TMP}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ],
+        "tmpfs": {TMP: f"mode=1777,size={64 * MIB}"},
+        "ports": {f"{ALERTMANAGER_PORT}/tcp": (HOST, port)},
     }
 
 
@@ -163,6 +196,12 @@ def _hardened(bounds: Bounds) -> Recipe:
         "healthcheck": {"test": ["NONE"]},  # the driver asks from outside
         "log_config": LogConfig(type="json-file"),
     }
+
+
+def _mounted(folders: Mapping[str, Path]) -> list[Any]:
+    from docker.types import Mount
+
+    return [Mount(inside, str(folder), type="bind") for inside, folder in folders.items()]
 
 
 def _with_testkit() -> Recipe:

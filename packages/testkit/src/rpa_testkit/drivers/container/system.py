@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from rpa_testkit.drivers.container.engine import Engine
 from rpa_testkit.drivers.container.handle import EngineError
@@ -12,6 +13,7 @@ from rpa_testkit.drivers.container.node import ContainerNode
 from rpa_testkit.drivers.container.postgres import ContainerDatabase
 from rpa_testkit.drivers.protocol import Node
 from rpa_testkit.drivers.settings import LEDGER
+from rpa_testkit.ports import HOST
 from rpa_testkit.proxy.client import Proxy
 from rpa_testkit.scenario.model import POSTGRES
 from rpa_testkit.waits import WaitTimeoutError, until
@@ -30,7 +32,15 @@ class ContainerSystem:
         programs: Sequence[ContainerNode],
         *,
         run_id: str,
+        spool: Path,
+        secret: Path | None,
+        published: Mapping[str, int],
     ) -> None:
+        """`published` are the ports of the dependencies on this machine's loopback."""
+        self.spool = spool
+        self.secret = secret
+        self.stand_ins: Mapping[str, str] = {}
+        self._published = published
         self.database = database
         self.proxy = proxy
         self.dsn = database.dsn(LEDGER)
@@ -41,6 +51,10 @@ class ContainerSystem:
     def nodes(self) -> Mapping[str, Node]:
         """Programs by name, and PostgreSQL."""
         return {**self._programs, POSTGRES: self.database}
+
+    def url(self, name: str) -> str:
+        """A dependency's base URL, past the proxy."""
+        return f"http://{HOST}:{self._published[name]}"
 
     def leftovers(self) -> Sequence[str]:
         """Containers, networks and volumes of the run."""

@@ -17,9 +17,10 @@ from psycopg import sql
 from rpa_core.store.migrate import migrate
 from rpa_testkit import probe
 from rpa_testkit.drivers.process.database import EmbeddedDatabase
+from rpa_testkit.drivers.process.dependencies import program_of
 from rpa_testkit.drivers.process.worker import ProcessNode
 from rpa_testkit.drivers.protocol import Node
-from rpa_testkit.drivers.settings import LEDGER, ROLE, worker_environment
+from rpa_testkit.drivers.settings import LEDGER, ROLE, rewrite, worker_environment
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.postgres import EmbeddedPostgres
 from rpa_testkit.proxy.client import Proxy
@@ -66,15 +67,20 @@ class ProcessDriver:
             made = meanwhile.submit(_make_ledger, server, ledger)
             proxy = Proxy.spawn(seed=seed, env=environment)
             stack.callback(proxy.close)
-            system = ProcessSystem(EmbeddedDatabase(server), proxy, server.dsn(ledger), run_id)
+            system = ProcessSystem(EmbeddedDatabase(server), proxy, server.dsn(ledger), run_id, folder)
             stack.callback(system.close)
+            if topology.secret_file:
+                system.secret = folder / "secrets" / "database-password"
+                rewrite(system.secret, secrets.token_urlsafe(12))
             for dependency in topology.dependencies:
-                system.add(_dependency(dependency, logs, environment))
+                _add_dependency(dependency, system, logs, environment)
             for service in topology.services:
                 for name in service.nodes:
                     system.add(_worker(service, name, topology, system, logs, environment))
             system.start_programs()
             made.result()
+            if system.secret is not None and self._server is None:
+                server.require_password(ROLE, system.secret.read_text())
             system.let_through()
             yield system
 
@@ -82,11 +88,16 @@ class ProcessDriver:
 class ProcessSystem:
     """A started topology."""
 
-    def __init__(self, database: EmbeddedDatabase, proxy: Proxy, dsn: str, run_id: str) -> None:
+    def __init__(self, database: EmbeddedDatabase, proxy: Proxy, dsn: str, run_id: str, folder: Path) -> None:
         self.database = database
         self.proxy = proxy
         self.dsn = dsn
+        self.folder = folder
+        self.spool = folder / "spool"
+        self.secret: Path | None = None
         self.ports: dict[str, int] = {}
+        self.stand_ins: dict[str, str] = {}
+        self.absent: set[str] = set()
         self._run_id = run_id
         self._programs: dict[str, ProcessNode] = {}
 
@@ -102,9 +113,14 @@ class ProcessSystem:
         self.ports[node.name] = port
 
     def start_programs(self) -> None:
-        """Start every program; nobody gets through to PostgreSQL yet."""
-        for node in self._programs.values():
-            node.start()
+        """Start every program that is not meant to be absent; nobody gets through to PostgreSQL yet."""
+        for name, node in self._programs.items():
+            if name not in self.absent:
+                node.start()
+
+    def url(self, name: str) -> str:
+        """A dependency's base URL, past the proxy."""
+        return f"http://{HOST}:{self.ports[name]}"
 
     def let_through(self) -> None:
         """PostgreSQL is there."""
@@ -150,16 +166,24 @@ def _worker(
     upstream = urlsplit(system.database.dsn())
     listen = system.proxy.open_edge(edge(name, POSTGRES), upstream=(HOST, upstream.port or 5432))
     system.proxy.set_rule(edge(name, POSTGRES), Rule(stall=True))
-    services = {}
+    reached = {}
     for dependency in topology.dependencies:
         port = system.proxy.open_edge(
             edge(name, dependency.name), upstream=(HOST, system.ports[dependency.name]), protocol="http"
         )
-        services[dependency.name] = f"http://{HOST}:{port}{dependency.health_path}"
+        reached[dependency] = f"http://{HOST}:{port}"
     url = urlunsplit(upstream._replace(netloc=f"{ROLE}@{HOST}:{listen}", path=urlsplit(system.dsn).path))
-    settings = worker_environment(service, name, database=url, services=services) | {
-        "CONTAINER_HEALTH_PORT": str(health)
-    }
+    spool = system.spool / service.name
+    spool.mkdir(parents=True, exist_ok=True)
+    told = worker_environment(
+        service,
+        name,
+        database=url,
+        reached=reached,
+        spool=str(spool),
+        secret=str(system.secret) if system.secret is not None else None,
+    )
+    settings = told | {"CONTAINER_HEALTH_PORT": str(health)}
     argv = [sys.executable, "-m", service.launcher]
     argv += ["run", service.flow] if service.launcher == RUN else [service.flow]
     node = ProcessNode(
@@ -172,18 +196,25 @@ def _worker(
     return node, health
 
 
-def _dependency(dependency: Dependency, logs: Path, environment: Mapping[str, str]) -> tuple[ProcessNode, int]:
+def _add_dependency(dependency: Dependency, system: ProcessSystem, logs: Path, environment: Mapping[str, str]) -> None:
     port = free_port()
+    program = program_of(dependency, port, system.folder / dependency.name)
+    if program.stand_in:
+        system.stand_ins[dependency.name] = program.stand_in
+    if dependency.absent:
+        system.absent.add(dependency.name)
     node = ProcessNode(
         dependency.name,
-        [sys.executable, "-m", "rpa_testkit.drivers.process.stand_in", str(port), dependency.health_path],
-        env={**_own_environment(), **environment},
+        program.argv,
+        env={**_own_environment(), **environment, **program.env},
         log=logs / f"{dependency.name}.log",
         health=f"http://{HOST}:{port}{dependency.health_path}",
+        family=True,
     )
-    return node, port
+    system.add((node, port))
 
 
 def _own_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CONTAINER_", "PG"))}
+    theirs = ("CONTAINER_", "PG", "PREFECT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return {**kept, "PYTHONUNBUFFERED": "1"}

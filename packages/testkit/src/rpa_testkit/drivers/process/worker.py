@@ -20,8 +20,19 @@ _ASK_S = 1.0
 class ProcessNode:
     """One program; `health` is the URL that answers 200 when it is ready."""
 
-    def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log: Path, health: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        health: str,
+        family: bool = False,
+    ) -> None:
+        """`family`: a kill ends what it has started, too."""
         self.name = name
+        self._family = family
         self._argv = tuple(argv)
         self._env = dict(env)
         self._log = log
@@ -65,7 +76,10 @@ class ProcessNode:
         """SIGKILL, to a stopped one too."""
         self._unthrottle()
         if self._process is not None and self._process.running:
-            self._process.kill()
+            if self._family:
+                self._process.kill_family()
+            else:
+                self._process.kill()
 
     def terminate(self) -> None:
         """SIGTERM."""

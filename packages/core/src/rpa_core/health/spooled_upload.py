@@ -1,0 +1,102 @@
+"""An upload as an entry of the spool: how it is to be read in one line of JSON, then its body, unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from rpa_core.errors import RpaError
+from rpa_core.formats.formats import Format
+from rpa_core.health.intake_api import Upload
+from rpa_core.health.reading import Reading
+
+FORMAT = 1
+
+
+class UnknownFormat(RpaError):
+    """These bytes are not an upload as this version keeps it."""
+
+    code = "INP008"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of a kept upload without its body: `n` records, `digest` as `Reading.digest`."""
+
+    flow: str
+    form: Format
+    encoding: str
+    key_field: str | None
+    idempotency_key: str | None
+    n: int
+    digest: bytes
+
+
+def head_of(reading: Reading) -> Head:
+    """The head of an upload that was read to its end."""
+    upload = reading.upload
+    return Head(
+        flow=upload.flow,
+        form=upload.form,
+        encoding=upload.encoding,
+        key_field=upload.key_field,
+        idempotency_key=upload.idempotency_key,
+        n=reading.n,
+        digest=reading.digest(),
+    )
+
+
+def encode(head: Head, pieces: Sequence[bytes]) -> bytes:
+    """Head and body."""
+    line = orjson.dumps(
+        {
+            "format": FORMAT,
+            "flow": head.flow,
+            "form": str(head.form),
+            "encoding": head.encoding,
+            "key_field": head.key_field,
+            "idempotency_key": head.idempotency_key,
+            "n": head.n,
+            "digest": head.digest.hex(),
+        }
+    )
+    return b"".join((line, b"\n", *pieces))
+
+
+def read_head(body: bytes) -> Head:
+    """The head alone. Raises UnknownFormat."""
+    try:
+        data = orjson.loads(body[: _end_of_head(body)])
+        if data["format"] != FORMAT:
+            raise UnknownFormat(f"an upload of format {data['format']!r}; this version reads format {FORMAT}")
+        return Head(
+            flow=data["flow"],
+            form=Format(data["form"]),
+            encoding=data["encoding"],
+            key_field=data["key_field"],
+            idempotency_key=data["idempotency_key"],
+            n=data["n"],
+            digest=bytes.fromhex(data["digest"]),
+        )
+    except (ValueError, LookupError, TypeError) as error:
+        raise UnknownFormat(f"not an upload: {type(error).__name__}: {error}") from error
+
+
+def upload_of(body: bytes, own_key: str) -> Upload:
+    """The upload as it came, under `own_key` where the sender gave none. Raises UnknownFormat."""
+    head = read_head(body)
+    return Upload(
+        flow=head.flow,
+        form=head.form,
+        body=iter((body[_end_of_head(body) + 1 :],)),
+        encoding=head.encoding,
+        key_field=head.key_field,
+        idempotency_key=head.idempotency_key or own_key,
+        own_key=head.idempotency_key is None,
+    )
+
+
+def _end_of_head(body: bytes) -> int:
+    return body.index(b"\n")

@@ -1,0 +1,303 @@
+"""The SQLite file of a spool: how it is opened, written and read, and what happens when the disk or the file fails.
+
+One connection writes and another one reads, so that whoever looks does not wait for the disk. In memory both are one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from rpa_core.errors import RpaError
+from rpa_core.resilience.spool.model import SpoolFull
+from rpa_core.resilience.spool.reserve import Reserve
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+logger = logging.getLogger("rpa.spool")
+
+VERSION = 1
+_APPLICATION = 0x52504153  # "RPAS" in the file's header: a spool, and nobody else's database
+_BUSY_S = 5.0  # another process that puts back or discards a dead letter
+_CHECKPOINT_PAGES = 64  # with pages of 4 KiB: the log stays small enough for a small reserve
+_VACUUM_PAGES = 1024
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class DiskFull(SpoolFull):
+    """The disk took nothing more."""
+
+
+class NewerSpool(RpaError):
+    """The file was written by a newer version, which can read it."""
+
+    code = "SPL003"
+
+
+class Database:
+    """`about` is written into a new file. Raises DiskFull, NewerSpool and OSError."""
+
+    def __init__(self, path: Path | None, *, about: Mapping[str, str], reserve: Reserve | None = None) -> None:
+        self.path = path
+        self._about = dict(about)
+        self._reserve = reserve
+        self._closed = False
+        self._writing = threading.RLock()
+        self._reading = threading.RLock() if path is not None else self._writing
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            if not _is(error, _DAMAGED):
+                raise DiskFull(f"the spool cannot be opened: {error}") from error
+            self._set_aside(error)
+
+    def read(self, work: Work[T], closed: T) -> T:
+        """What `work` finds, in one snapshot; `closed` when the spool is closed. `work` may run twice."""
+        try:
+            return self._read(work, closed)
+        except sqlite3.DatabaseError as error:
+            if not self._replace(error):
+                raise SpoolFull(f"the spool cannot be read: {error}") from error
+        return self._read(work, closed)
+
+    def write(self, work: Work[T], *, urgent: bool = True) -> T:
+        """Run `work` in a transaction, on the disk when this returns; on a full disk again, `urgent` with the reserve.
+
+        Raises DiskFull, SpoolFull, and whatever `work` raises; then nothing was written.
+        """
+        with self._writing:
+            if self._closed:
+                raise SpoolFull("the spool is closed")
+            try:
+                return self._write(work)
+            except sqlite3.Error as error:
+                if not (self._replace(error) or (_is(error, _FULL) and self._shrink_log())):
+                    raise self._explain(error) from error
+            try:
+                return self._write(work)
+            except sqlite3.Error as error:
+                if not (_is(error, _FULL) and urgent and self._reserve is not None and self._reserve.release()):
+                    raise self._explain(error) from error
+            try:
+                return self._write(work)
+            except sqlite3.Error as error:
+                raise self._explain(error) from error
+
+    def give_back(self) -> None:
+        """Return some of the space that delivered entries left, when it is most of the file."""
+        with self._writing:
+            if self._closed or self.path is None:
+                return
+            (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
+            if free > _VACUUM_PAGES and free > pages // 2:
+                self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+
+    def close(self) -> None:
+        """Close the file; what waits in it is not seen any more."""
+        with self._writing, self._reading:
+            if not self._closed:
+                self._closed = True
+                self._disconnect()
+
+    def close_if(self, work: Work[bool]) -> bool:
+        """Close it if `work` says so, with nobody writing in between; whether it did."""
+        with self._writing:
+            if self._closed or not self.read(work, False):
+                return False
+            self.close()
+            return True
+
+    def _read(self, work: Work[T], closed: T) -> T:
+        with self._reading:
+            if self._closed:
+                return closed
+            with _transaction(self._reader, "DEFERRED"):
+                return work(self._reader)
+
+    def _write(self, work: Work[T]) -> T:
+        with _transaction(self._writer, "IMMEDIATE"):
+            return work(self._writer)
+
+    def _open(self) -> None:
+        if self.path is None:
+            self._writer = self._reader = _connect(":memory:")
+            self._begin()
+            return
+        new = _touch(self.path)
+        self._writer = _connect(str(self.path))
+        try:
+            self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            self._writer.execute("PRAGMA journal_size_limit = 0")
+            if not new:
+                self._check()
+            self._begin()
+            self._reader = _connect(str(self.path))
+            self._reader.execute("PRAGMA query_only = ON")
+        except BaseException:
+            self._writer.close()
+            raise
+        if new:
+            _sync_folder(self.path.parent)
+
+    def _check(self) -> None:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        (application,) = self._writer.execute("PRAGMA application_id").fetchone()
+        if application == _APPLICATION and version > VERSION:
+            raise NewerSpool(f"{self.path} was written by a newer version (layout {version}, this one reads {VERSION})")
+        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and application != _APPLICATION:
+            raise damaged("it is some other database")
+        answer = self._integrity()
+        if answer != "ok" and "index" in answer:
+            self._writer.execute("REINDEX")
+            answer = self._integrity()
+        if answer != "ok":
+            raise damaged(answer)
+
+    def _integrity(self) -> str:
+        return str(self._writer.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
+    def _begin(self) -> None:
+        """The whole layout in one transaction: a file has all of it or is empty."""
+        script = resources.files(__package__).joinpath("spool.sql").read_text()
+        with _transaction(self._writer, "IMMEDIATE"):
+            self._writer.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._writer.execute(f"PRAGMA user_version = {VERSION}")
+            for statement in script.split(";\n\n"):
+                self._writer.execute(statement)
+            for item in self._about.items():
+                self._writer.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO NOTHING", item)
+
+    def _replace(self, error: sqlite3.Error) -> bool:
+        """Begin a new file in place of one that turned out to be damaged; whether it was."""
+        if self.path is None or not _is(error, _DAMAGED):
+            return False
+        with self._writing, self._reading:
+            if not self._closed and not self._is_sound():
+                self._disconnect()
+                self._set_aside(error)
+        return True
+
+    def _is_sound(self) -> bool:
+        """Whether another thread has replaced the file already."""
+        try:
+            self._check()
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        assert self.path is not None
+        aside = set_aside(self.path)
+        logger.error(
+            "%s is damaged (%s): it was put aside as %s and a new one was begun; what can be read of it:"
+            " sqlite3 %s .recover",
+            self.path,
+            error,
+            aside.name,
+            aside.name,
+            extra={"event.action": "spool.damaged"},
+        )
+        try:
+            self._open()
+        except sqlite3.Error as again:
+            raise DiskFull(f"the spool cannot be opened: {again}") from again
+
+    def _shrink_log(self) -> bool:
+        """Move what the log holds into free pages of the file; always worth a second try."""
+        try:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            logger.debug("the log stays as it is: %s", error)
+        return True
+
+    def _explain(self, error: sqlite3.Error) -> SpoolFull:
+        kind = DiskFull if _is(error, _FULL) else SpoolFull
+        return kind(f"the spool cannot be written: {error}")
+
+    def _disconnect(self) -> None:
+        for connection in (self._reader, self._writer):
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                logger.warning("closing the spool failed: %s", error, extra={"event.action": "spool.close_failed"})
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, mode: str) -> Iterator[None]:
+    connection.execute(f"BEGIN {mode}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is no spool any more, with its log; where it is now."""
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("-wal", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    return aside
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def _touch(path: Path) -> bool:
+    """Create the file for its owner alone; whether it is new. SQLite gives its log the same mode."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the disk has no room or does not work, rather than not being the process's to write on."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    if isinstance(error, sqlite3.Error):
+        return _is(error, {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+    return error is not None and is_full(error.__cause__)
+
+
+def _is(error: sqlite3.Error, codes: set[int]) -> bool:
+    """By the primary result code: SQLite's extended ones carry it in their low byte."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in codes
+
+
+def damaged(why: str) -> sqlite3.DatabaseError:
+    """What SQLite raises when it finds it itself."""
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error

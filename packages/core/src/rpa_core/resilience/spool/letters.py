@@ -1,0 +1,45 @@
+"""Dead letters: made here, and put back or thrown away by a person, in whichever process."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from rpa_core.errors import InputError
+from rpa_core.resilience.spool import rows
+from rpa_core.resilience.spool.model import Entry, New
+
+_BURY = """INSERT OR REPLACE INTO dead (seq, id, kind, stream, keep, put_at, tries, size, checksum, reason, died_at)
+SELECT seq, id, kind, stream, keep, put_at, tries, size, checksum, ?, ? FROM entry WHERE seq = ?"""
+
+
+class DamagedLetter(InputError):
+    """It cannot be put back: what was put is no longer there."""
+
+    code = "SPL004"
+
+
+def bury(db: sqlite3.Connection, entry: Entry, reason: str, now: float) -> bool:
+    """Make one that waits a dead letter; False if it waits no longer."""
+    if not db.execute(_BURY, (reason, now, entry.seq)).rowcount:
+        return False
+    db.execute("DELETE FROM entry WHERE seq = ?", (entry.seq,))
+    return True
+
+
+def put_back(db: sqlite3.Connection, id_: str, now: float) -> bool:
+    """To the end of its stream, under the same id and as if new; False if there is none. Raises DamagedLetter."""
+    found = rows.dead_row(db, id_)
+    if found is None:
+        return False
+    entry, sound = found
+    if not sound:
+        raise DamagedLetter(f"{id_} is damaged and cannot be delivered; `rpa spool discard {id_}` throws it away")
+    discard(db, id_)
+    rows.insert(db, New(entry.id, entry.kind, entry.stream, entry.body, entry.keep), now)
+    return True
+
+
+def discard(db: sqlite3.Connection, id_: str) -> bool:
+    """Throw it away; False if there is none."""
+    db.execute("DELETE FROM body WHERE seq IN (SELECT seq FROM dead WHERE id = ?)", (id_,))
+    return bool(db.execute("DELETE FROM dead WHERE id = ?", (id_,)).rowcount)
