@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks import building, importing, latency, memory, scaling, scoring, stack, startup, takeover, throughput, wal
+from benchmarks import (
+    building,
+    importing,
+    latency,
+    memory,
+    scaling,
+    scoring,
+    stack,
+    startup,
+    takeover,
+    throughput,
+    upkeep,
+    wal,
+)
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from benchmarks.peers import measure as peers
@@ -14,6 +27,7 @@ Measurement = Callable[[Bench], Iterator[Figure]]
 _RUNTIME: Mapping[str, Measurement] = {
     "throughput": throughput.measure,
     "scoring": scoring.measure,
+    "upkeep": upkeep.measure,
     "latency": latency.measure,
     "memory": memory.measure,
     "scaling": scaling.measure,

@@ -37,8 +37,12 @@ def engine(
     *,
     spec: str | None = None,
     environ: Mapping[str, str] | None = None,
+    settle: Callable[[], object] = lambda: None,
 ) -> Race:
-    """Workers of `flow` on a copy of `template`, where the flow is paused: the start signal is its release."""
+    """Workers of `flow` on a copy of `template`, where the flow is paused: the start signal is its release.
+
+    `settle` returns when what comes with the workers' start, besides their waiting for work, is over.
+    """
     with (
         bench.database(template) as dsn,
         bench.workers(spec or flow, dsn, workers, environ) as processes,
@@ -52,6 +56,7 @@ def engine(
 
         (flow_id,) = one(connection, "SELECT id FROM rpa.flow WHERE name = %s", (flow,))
         unfinished = f"SELECT EXISTS (SELECT FROM rpa.chunk WHERE flow = {flow_id})"
+        settle()
         race = _run(connection, release, processes, records, unfinished)
         (results,) = one(connection, "SELECT count(*) FROM rpa.result")
     return _checked(race, results, records)

@@ -30,8 +30,8 @@ TESTKIT = (
     {"history", "warden"},
     {"proxy", "probe", "worker"},
     {"databases", "processes"},
-    {"postgres", "armed"},
-    {"newdata", "isolation"},
+    {"postgres", "armed", "prefect_server"},
+    {"newdata", "isolation", "tethered"},
     {"programs", "guardian", "ports", "waits"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -15,6 +15,7 @@ COMMANDS = {
     "health": "Ask a running container how it is (exit 0 or 1).",
     "records": "Load records, look at them, retry what was set aside.",
     "run": "Run a flow until SIGTERM, then drain.",
+    "spool": "Look at what waits to reach another system, and at what could not.",
 }
 
 
