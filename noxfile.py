@@ -114,6 +114,13 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"], default=False)
+def prefect(session: nox.Session) -> None:
+    """Reports to a real Prefect server, and flows that it starts; both over a real PostgreSQL."""
+    reports = prepare(session, "prefect", wheels=EVERYTHING)
+    pytest(session, reports, tests("prefect"))
+
+
+@nox.session(requires=["build"], default=False)
 def chaos(session: nox.Session) -> None:
     """Faults on purpose: a short selection on processes and containers, or what `-- SCENARIO --seed 7` asks for."""
     prepare(session, "test", wheels=EVERYTHING)

@@ -41,7 +41,9 @@ LOCKS = (
     Lock(name="base", use="rpa-core as another project installs it", members=("core",)),
     Lock(name="runtime", use="what the images run", members=("core[http,prefect]", "flows")),
     Lock(name="core", use="rpa-core alone, under test", members=("core[http,prefect]",), groups=("test",)),
-    Lock(name="flows", use="rpa-flows with core, under test", members=("core[http,prefect]", "flows"), groups=("test",)),
+    Lock(
+        name="flows", use="rpa-flows with core, under test", members=("core[http,prefect]", "flows"), groups=("test",)
+    ),
     Lock(
         name="testkit",
         use="rpa-testkit with core, under test",
@@ -59,6 +61,12 @@ LOCKS = (
         use="everything, beside the other queues it is measured against",
         members=("core[http,prefect]", "flows", "testkit[docker]"),
         groups=("test", "tasks", "peers"),
+    ),
+    Lock(
+        name="prefect",
+        use="everything, beside a real Prefect server",
+        members=("core[http,prefect]", "flows[prefect]", "testkit[docker]"),
+        groups=("test", "prefect"),
     ),
     Lock(
         name="typing",
@@ -111,10 +119,10 @@ def compile_all(root: Path = ROOT, *, upgrade: bool = False) -> None:
 
 
 def _member_requirements(member: str, root: Path) -> list[str]:
-    name, _, extra = member.rstrip("]").partition("[")
+    name, _, wanted = member.rstrip("]").partition("[")
     project = manifest(name, root)["project"]
     extras = project.get("optional-dependencies", {})
-    return [*project.get("dependencies", ()), *(extras[extra] if extra else ())]
+    return [*project.get("dependencies", ()), *(line for extra in wanted.split(",") if extra for line in extras[extra])]
 
 
 def _group_requirements(name: str, groups: dict[str, list[Any]]) -> Iterator[str]:

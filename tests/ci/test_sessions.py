@@ -22,6 +22,7 @@ _WANTED = {
     "typecheck",
     "unit",
     "integration",
+    "prefect",
     "benchmark",
     "demo",
     "traceability",

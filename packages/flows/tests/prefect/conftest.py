@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -147,7 +146,7 @@ def prefect(prefect_server: PrefectServer, worker_process: WorkerProcesses, tmp_
 def responses(anes96: Codebook, anes96_rows: list[Row]) -> list[dict[str, Any]]:
     """200 valid answers, as rpa1 hands them on."""
     validate = compile_validator(anes96)
-    found = [answers for row in anes96_rows if (answers := validate(row).answers) is not None]
+    found = [checked.answers for row in anes96_rows if not (checked := validate(row)).reasons]
     return [{"survey": anes96.name, "key": f"k{number}", "answers": found[number]} for number in range(200)]
 
 
@@ -164,11 +163,11 @@ def fill() -> Callable[[str, str, list[dict[str, Any]]], None]:
 
 
 class SlowReceiver:
-    """Takes POSTs, a tenth of a second each, and counts them by their Idempotency-Key."""
+    """Takes POSTs, a tenth of a second each until it is `quick`, and counts them by their Idempotency-Key."""
 
     def __init__(self) -> None:
         self.seen: dict[str, int] = {}
-        self.slow = True
+        self.quick = threading.Event()
         self._lock = threading.Lock()
         receiver = self
 
@@ -178,8 +177,7 @@ class SlowReceiver:
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                if receiver.slow:
-                    time.sleep(0.1)
+                receiver.quick.wait(0.1)
                 with receiver._lock:
                     key = self.headers["Idempotency-Key"]
                     receiver.seen[key] = receiver.seen.get(key, 0) + 1

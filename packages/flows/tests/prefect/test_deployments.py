@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import psutil
 import pytest
 
 from rpa_core.store.connect import connect
@@ -64,15 +66,8 @@ def test_a_run_from_the_ui_scores_every_record_once(
     wanted = {"artifacts": {"flow_run_id": {"any_": [run]}}}
     (artifact,) = prefect.ask("/artifacts/filter", wanted)
     assert artifact["key"] == "rpa2-outcomes"
-    assert {"outcome": "done", "records": 200} in _table(artifact)
+    assert {"outcome": "done", "records": 200} in json.loads(artifact["data"])
     assert database.dsn not in f"{texts}{worker.log_text()}"
-
-
-def _table(artifact: Any) -> list[dict[str, Any]]:
-    import json
-
-    rows: list[dict[str, Any]] = json.loads(artifact["data"])
-    return rows
 
 
 @pytest.mark.slow
@@ -97,11 +92,52 @@ def test_a_cancelled_run_drains_and_loses_nothing(
     assert 0 < before < 200
     assert before + _unfinished(database.dsn, "rpa3") == 200
     assert _ask(database.dsn, "SELECT count(*) FROM rpa.chunk WHERE state = 'l'") == [(0,)]
-    slow_receiver.slow = False
+    slow_receiver.quick.set()
     prefect.wait_for(prefect.start_run("rpa3"), "COMPLETED")
     done = _done(database.dsn, "rpa3")
     assert len(done) == len(set(done)) == 200
     assert len(slow_receiver.seen) == 200
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("R5.5")
+def test_a_killed_engine_leaves_no_worker_behind(
+    prefect: Any, database: _Database, responses: list[dict[str, Any]], fill: Fill, slow_receiver: Any
+) -> None:
+    """SIGKILL of the process of the run: its worker drains all the same, long before its lease would run out."""
+    fill(database.dsn, "rpa3", responses)
+    prefect.register()
+    worker = prefect.start_worker(
+        **{_DSN: database.dsn, **_QUICK, "CONTAINER_LEASE_TTL": "600"},
+        CONTAINER_DELIVERY_URL=slow_receiver.url,
+        CONTAINER_DELIVERY_CONCURRENCY="2",
+        CONTAINER_CLAIM_RECORDS="50",
+    )
+    run = prefect.start_run("rpa3")
+    until(lambda: len(slow_receiver.seen) >= 10, 60, "some deliveries", lambda: prefect.describe(run))
+    family = psutil.Process(worker.pid).children(recursive=True)
+    (rpa,) = [process for process in family if "rpa_core.cli.main" in process.cmdline()]
+    engine = rpa.parent()
+    assert engine is not None
+    engine.kill()
+    until(lambda: not rpa.is_running() or rpa.status() == "zombie", 30, "the worker to drain")
+    before = len(_done(database.dsn, "rpa3"))
+    assert 0 < before < 200
+    assert before + _unfinished(database.dsn, "rpa3") == 200
+    assert _ask(database.dsn, "SELECT count(*) FROM rpa.chunk WHERE state = 'l'") == [(0,)]
+    prefect.wait_for(run, "CRASHED")
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("R2.3")
+def test_a_run_may_have_a_time_instead_of_an_end(prefect: Any, database: _Database) -> None:
+    """With until_empty=False it waits for records; after max_seconds it drains and is COMPLETED."""
+    prefect.register()
+    prefect.start_worker(**{_DSN: database.dsn, **_QUICK})
+    run = prefect.start_run("rpa2", until_empty=False, max_seconds=4)
+    prefect.wait_for(run, "COMPLETED")
+    texts = [text for _, text in prefect.logs(run)]
+    assert any("SIGTERM: draining" in text for text in texts), texts
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from rpa_testkit.waits import WaitTimeoutError, until
 
 _START_S = 120.0  # the first start makes the database, revision by revision
 _ASK_S = 5.0
+_PROGRAM = ("prefect", "server", "start", "--analytics-off", "--no-ui")
 
 
 class PrefectServerError(RuntimeError):
@@ -64,9 +65,10 @@ class PrefectServer:
         self._home.mkdir(parents=True, exist_ok=True)
         if self._port is None:
             self._port = free_port()
+        tethered = ["-m", "rpa_testkit.tethered", "" if self._keep else str(self._home)]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rpa_testkit.tethered", *self._arguments()],
+                [sys.executable, *tethered, *_PROGRAM, "--host", HOST, "--port", str(self._port)],
                 env=self._environment(),
                 cwd=self._home,  # Prefect reads prefect.toml and .env of the folder it is started in
                 stdin=subprocess.PIPE,
@@ -130,6 +132,11 @@ class PrefectServer:
         return self._process.pid
 
     @property
+    def folder(self) -> Path:
+        """Its data and its log."""
+        return self._log.parent
+
+    @property
     def port(self) -> int:
         """The TCP port on 127.0.0.1; 0 before the first start."""
         return self._port or 0
@@ -148,9 +155,6 @@ class PrefectServer:
         if self._home is None:
             raise PrefectServerError("the server was never started")
         return self._home / "server.log"
-
-    def _arguments(self) -> list[str]:
-        return ["prefect", "server", "start", "--host", HOST, "--port", str(self._port), "--analytics-off", "--no-ui"]
 
     def _environment(self) -> dict[str, str]:
         # No setting of the developer reaches the server; the mark of a run does, as all else that is inherited.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ _OWNER = """
 import signal
 from rpa_testkit.prefect_server import PrefectServer
 with PrefectServer() as server:
-    print(server.pid, flush=True)
+    print(server.pid, server.folder, flush=True)
     signal.pause()
 """
 
@@ -57,14 +58,16 @@ def test_a_killed_server_comes_back_with_what_it_knew(own_prefect_server: Prefec
 @pytest.mark.slow
 @pytest.mark.requirement("R5.3")
 def test_it_ends_with_its_tester(prefect_server: PrefectServer) -> None:
-    """A tester that is killed takes its server along; the one of this process still answers."""
+    """A killed tester takes its server along, data and all; the one of this process still answers."""
     with subprocess.Popen([sys.executable, "-c", _OWNER], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         try:
-            pid = int(owner.stdout.readline())
+            pid, folder = owner.stdout.readline().split()
+            assert Path(folder, "server.log").exists()
         finally:
             owner.send_signal(signal.SIGKILL)
-    until(lambda: _gone(pid), 10, "the server to end with its tester")
+    until(lambda: _gone(int(pid)), 10, "the server to end with its tester")
+    assert not Path(folder).exists()
     assert _ask(f"{prefect_server.api_url}/health") is True
 
 

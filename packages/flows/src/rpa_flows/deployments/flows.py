@@ -39,8 +39,7 @@ def prefect_flow(name: str, *, retry_delay_s: float = RETRY_DELAY_S) -> Any:
             until_empty: end when nothing is left to do; otherwise when the run is cancelled, or after max_seconds
             max_seconds: drain after so many seconds
         """
-    return flow(
-        work,
+    make = flow(
         name=name,
         description=f"Runs a worker of {name}: records are claimed from PostgreSQL, every outcome is committed once.",
         retries=RETRIES,
@@ -48,6 +47,7 @@ def prefect_flow(name: str, *, retry_delay_s: float = RETRY_DELAY_S) -> Any:
         validate_parameters=True,
         persist_result=False,
     )
+    return make(work)
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
@@ -101,7 +102,7 @@ def _try_no_more(logger: logging.LoggerAdapter[Any] | logging.Logger) -> None:
     """Take the retries back from this run: the server decides, when it is told of the failure."""
     try:
         with get_client(sync_client=True) as client:
-            run = client.read_flow_run(flow_run.get_id())
+            run = client.read_flow_run(UUID(flow_run.get_id()))
             policy = run.empirical_policy.model_copy(update={"retries": 0})
             client.update_flow_run(run.id, empirical_policy=policy)
     except Exception as error:  # noqa: BLE001 - it fails anyway; then it is tried again in vain

@@ -17,7 +17,7 @@ from rpa_flows.rpa3.settings import Rpa3Settings
 def open_delivery(context: OpenContext) -> Iterator[Delivery]:
     """The receiver of the settings. Leave it before the event loop of the handler is closed."""
     settings: Rpa3Settings = context.settings
-    delivery = Delivery(settings, SystemClock(), context.breaker("receiver"))
+    delivery = Delivery(settings, SystemClock(), context.breaker("delivery"))
     with _quiet("httpx", "httpcore"):
         try:
             yield delivery
