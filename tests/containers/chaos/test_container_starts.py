@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from rpa_testkit.drivers.container.address import SECRETS, SPOOL
 from rpa_testkit.drivers.container.driver import ContainerDriver
 from rpa_testkit.drivers.container.engine import Engine
 from rpa_testkit.drivers.container.handle import EngineError
 from rpa_testkit.drivers.protocol import NotPossible
-from rpa_testkit.scenario.model import Dependency, Service, Topology, edge
+from rpa_testkit.proxy.client import HttpRule
+from rpa_testkit.scenario.model import ALERTING, Dependency, Service, Topology, edge
 from rpa_testkit.waits import until
 from rpa_testkit.warden.mark import LABEL
 
@@ -153,9 +156,52 @@ def test_the_built_flows_run_as_they_are(starting: Starting) -> None:
             told = inspected(starting.id, node)
             assert told["Config"]["Image"] == service.image
             assert told["Config"]["Cmd"] == ["run"]
-            assert told["Mounts"] == []
+            assert [mount["Destination"] for mount in told["Mounts"]] == [SPOOL]
             assert environment_of(told)["CONTAINER_WORKER_ID"] == node
             assert system.proxy.stats(edge(node, "postgres")).open
+
+
+@pytest.mark.requirement("R8.5")
+def test_alertmanager_is_the_real_one_behind_an_edge_of_each_worker(starting: Starting) -> None:
+    """What is posted through the edge is found at it; a rule of the edge answers in its place."""
+    topology = Topology(services=(Service(replicas=1),), dependencies=(ALERTING,))
+    with starting(topology) as system:
+        Run(starting.id, system, starting.folder).wait_ready("alertmanager", timeout_s=60)
+        there = edge("worker-1", "alertmanager")
+        host, port = system.proxy.address(there)
+        alerts = f"http://{host}:{port}/api/v2/alerts"
+        body = json.dumps([{"labels": {"alertname": "Posted"}}]).encode()
+        request = urllib.request.Request(alerts, data=body, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+        with urllib.request.urlopen(f"{system.url('alertmanager')}/api/v2/alerts", timeout=10) as answer:
+            assert [alert["labels"]["alertname"] for alert in json.load(answer)] == ["Posted"]
+        system.proxy.set_http(there, HttpRule(status=503))
+        with pytest.raises(urllib.error.HTTPError, match="503") as refused:
+            urllib.request.urlopen(alerts, timeout=10)
+        refused.value.close()
+
+
+@pytest.mark.requirement("R8.4")
+def test_a_worker_s_spool_outlives_it(starting: Starting) -> None:
+    """The next incarnation finds what was left, and so does the tester; the secret's file can be replaced."""
+    topology = Topology(services=(Service(replicas=1),), secret_file=True)
+    with starting(topology) as system:
+        run = Run(starting.id, system, starting.folder)
+        run.wait_ready("worker-1")
+        told = environment_of(inspected(starting.id, "worker-1"))
+        assert told["CONTAINER_SPOOL_DIR"] == SPOOL
+        assert told["CONTAINER_DATABASE_RPA_DB_PASSWORD_FILE"].startswith(SECRETS)
+        assert list(system.spool.glob("worker/probe.*.spool"))
+        kept = system.spool / "worker" / "kept"
+        kept.write_text("still there")
+        node = system.nodes["worker-1"]
+        node.kill()
+        node.start()
+        run.wait_ready("worker-1")
+        assert kept.read_text() == "still there"
+        assert system.secret is not None
+        run.work(50)
 
 
 def test_prefect_is_the_real_server_behind_an_edge_of_each_worker(starting: Starting) -> None:

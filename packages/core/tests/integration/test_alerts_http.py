@@ -14,11 +14,12 @@ import pytest
 
 from rpa_core.observability.redaction import Redactor
 from rpa_core.resilience.alerts.alerts import Alerts
-from rpa_core.resilience.alerts.model import Alert, Origin
+from rpa_core.resilience.alerts.model import Alert, Origin, firing
 from rpa_core.resilience.alerts.opened import OpenAlerts
 from rpa_core.resilience.alerts.sinks import Alertmanager, Sink, Webhook
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.directory import open_spools
+from rpa_core.resilience.spool.model import Later
 from rpa_testkit.waits import until
 
 from .receivers import Hanging, Receiver, nobody
@@ -122,6 +123,20 @@ def test_all_sinks_hanging_hold_nobody_up(life: Open) -> None:
     assert time.monotonic() - began < TIMEOUT_S + 0.5
     for each in hanging:
         each.close()
+
+
+@pytest.mark.requirement("R8.5")
+@pytest.mark.parametrize("drip", [False, True])
+def test_one_attempt_ends_in_its_time(drip: bool) -> None:
+    """Also where the answer comes byte by byte, so that no single read ever waits for long."""
+    hanging = Hanging(drip=drip)
+    began = time.monotonic()
+    verdict = Alertmanager(hanging.url, timeout_s=0.5, ttl_s=60).send(
+        firing(ENDING, Origin(service="act", instance="w1"), at=1.0, started_at=1.0, hide=str), now=1.0
+    )
+    assert isinstance(verdict, Later)
+    assert time.monotonic() - began < 1.5
+    hanging.close()
 
 
 @pytest.mark.requirement("R8.5")

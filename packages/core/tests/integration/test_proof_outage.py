@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_minute_without_postgres_ends_nobody(
     engine.enqueue(({"n": number, "ms": 5} for number in range(4000)), chunk_size=50)
     with ExitStack() as stack:
         proxy, names, urls = stack.enter_context(edges(engine, 2))
-        given = {"claim_records": 100, "lease_ttl": 5, "health_interval": 3}
+        given: dict[str, Any] = {"claim_records": 100, "lease_ttl": 5, "health_interval": 3}
         early = engine.start("EFFECTS", database_rpa_db_url=urls[0], **given)
         until(lambda: engine.done() >= 200, 30, "some to be done", engine.describe)
         private_postgres.stop("immediate")
@@ -101,6 +102,7 @@ def test_a_minute_without_postgres_ends_nobody(
         late_s = time.monotonic() - started
         for worker in (early, late):
             until(lambda: worker.get("/health/ready").status == 200, 10, "readiness")  # noqa: B023 - now
+        settled_once(engine, 4000, timeout_s=90)
     record_property("resumed_s", [round(resumed_s, 2), round(late_s, 2)])
     for each in watched:
         seconds, tries = each.tries_in(went + _STEADY_AFTER_S, back)
@@ -111,4 +113,3 @@ def test_a_minute_without_postgres_ends_nobody(
         assert tries >= seconds / 10  # and it did try
         assert each.worker.process.running
     assert max(resumed_s, late_s) < _BACK_S
-    settled_once(engine, 4000, timeout_s=90)

@@ -19,8 +19,8 @@ from rpa_core.resilience.spool.directory import Spools
 from rpa_core.resilience.spool.model import Entry
 from rpa_testkit.waits import until
 
-from ..support import spool_program
-from ..support.spool_program import KIND, MISTAKES, body_of, receiver, recorder, spools_in
+from . import spool_program
+from .spool_program import KIND, MISTAKES, body_of, receiver, recorder, spools_in
 
 KILLS = 100
 
@@ -57,8 +57,9 @@ class Kills:
         with subprocess.Popen([*program, *self.arguments], stderr=subprocess.PIPE) as process:
             try:
                 until(
-                    lambda: process.poll() is not None
-                    or (self.record.exists() and self.record.stat().st_size > before),
+                    lambda: (
+                        process.poll() is not None or (self.record.exists() and self.record.stat().st_size > before)
+                    ),
                     30,
                     "the process to put something",
                     every_s=0.002,

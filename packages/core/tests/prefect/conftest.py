@@ -10,8 +10,6 @@ import pytest
 
 from rpa_testkit.prefect_server import PrefectServer
 
-pytest.importorskip("httpx", reason="httpx is not installed here; the session `prefect` of nox installs it")
-
 from .door import Door
 from .reported import Known, Life
 

@@ -111,6 +111,8 @@ def test_who_is_not_let_in_waits_and_says_so_once(
     errors = [each for each in caplog.records if each.name == "rpa.prefect" and each.levelname == "ERROR"]
     assert [each.__dict__["event.action"] for each in errors] == ["prefect.unauthorized"]
     assert SECRET not in caplog.text
+    name, labels = "rpa_prefect_requests_total", {"result": "unauthorized"}
+    assert life.metrics.registry.get_sample_value(name, labels) == fault.times
 
 
 @pytest.mark.requirement("R2.3")

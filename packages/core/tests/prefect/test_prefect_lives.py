@@ -103,6 +103,7 @@ def test_the_same_reports_again_change_nothing(
         snapshots.append(_snapshot(known, flow))
         client.close()
     (told,) = snapshots[0].values()
+    (run_id,) = snapshots[0]
     for again in snapshots[1:]:
         assert list(again) == list(snapshots[0])
         for name, what in told.items():

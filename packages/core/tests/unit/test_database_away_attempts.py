@@ -15,6 +15,7 @@ from psycopg import errors
 from rpa_core.errors import RpaError, StoreDenied, StoreRefused, StoreUnavailable
 from rpa_core.resilience.breaker import BreakerState, CircuitBreaker, CircuitOpen
 from rpa_core.store.database import Database, breaker_policy
+from rpa_core.store.lines import Line
 
 DSN = "postgresql://u:old@h/d"
 REFUSED = 'connection to server at "h" failed: FATAL:  password authentication failed for user "u"'
@@ -36,15 +37,20 @@ class FakeConnection:
         self.answer = answer
         self.autocommit = False
         self.closed = False
-        self.adapters = self
+        self.adapters = self.info = self
+        self.backend_pid = 77
 
     def register_loader(self, *_: Any) -> None:
         """JSON as bytes; nothing to see here."""
 
-    def execute(self, _: str) -> None:
+    def execute(self, _: str) -> FakeConnection:
         assert self.autocommit, "a transaction would be left open"
         if self.answer is not None:
             raise self.answer
+        return self
+
+    def fetchall(self) -> list[tuple[int]]:
+        return [(self.backend_pid,)]
 
     def close(self) -> None:
         self.closed = True
@@ -74,7 +80,7 @@ class Setup:
 
     def serve(self, *answers: BaseException | FakeConnection) -> Server:
         server = Server(*answers)
-        self._patch.setattr(psycopg, "connect", server.connect)
+        self._patch.setattr(Line, "connect", server.connect)
         return server
 
     def try_for(self, seconds: float, step_s: float = 0.05) -> list[RpaError]:
@@ -164,7 +170,7 @@ def test_a_new_password_is_used_beside_the_old_one(setup: Setup) -> None:
     assert len(tried) <= 22
     assert {dsn.partition(":")[2].partition("@")[0].rpartition(":")[2] for dsn in tried} == {"old", "new"}
     right = "postgresql://u:old@h/d"
-    setup._patch.setattr(psycopg, "connect", _only(right))  # noqa: SLF001 - this file's own
+    setup._patch.setattr(Line, "connect", _only(right))
     raised = setup.try_for(4)
     assert len(raised) < 4 / 0.05
     assert setup.database.dsn == right

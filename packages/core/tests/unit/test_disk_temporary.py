@@ -42,9 +42,9 @@ def test_folders_of_dead_owners_go_and_those_of_living_ones_stay(tmp_path: Path)
 @pytest.mark.requirement("R8.4")
 def test_nothing_that_only_looks_alike_is_deleted(tmp_path: Path) -> None:
     """Without a marker, with somebody else's, a copied one, a link instead of one, a file, a link to a folder."""
-    real = abandon(
-        TemporaryFolder(tmp_path / "elsewhere" if (tmp_path / "elsewhere").mkdir() else tmp_path / "elsewhere", "rpa1")
-    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    real = abandon(TemporaryFolder(elsewhere, "rpa1"))
     given = (real / MARKER).read_bytes()
     names = [f"rpa-rpa1-{number:016x}" for number in range(8)]
     for name in names[:6]:
@@ -52,7 +52,9 @@ def test_nothing_that_only_looks_alike_is_deleted(tmp_path: Path) -> None:
         (tmp_path / name / "thesis.txt").write_text("mine")
     (tmp_path / names[1] / MARKER).write_text("{}")
     (tmp_path / names[2] / MARKER).write_bytes(given)
-    (tmp_path / names[3] / MARKER).symlink_to(real / MARKER)
+    fitting = json.dumps({"kind": "rpa temporary folder", "folder": names[3]})
+    (elsewhere / "fitting").write_text(fitting)
+    (tmp_path / names[3] / MARKER).symlink_to(elsewhere / "fitting")
     (tmp_path / names[4] / MARKER).mkdir()
     (tmp_path / names[5] / f"{MARKER}.new").write_text(json.dumps({"kind": "rpa temporary folder", "folder": names[5]}))
     (tmp_path / names[6]).write_text("a file")

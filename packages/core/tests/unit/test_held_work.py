@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import ANY
 from uuid import uuid4
 
 import psycopg
 import pytest
 
 from rpa_core.checkpoints import Checkpoints, Point
+from rpa_core.clock import SystemClock
 from rpa_core.errors import StoreRefused, StoreUnavailable
 from rpa_core.processing.events import WorkerEvents
 from rpa_core.processing.finished import KIND, LateCompletion, SpooledWork
 from rpa_core.processing.flow import Flow, FlowContext, Record
+from rpa_core.processing.kept import decode
 from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.processing.worker import Worker, WorkerPolicy
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, New, Refused, Share
 from rpa_core.resilience.spool.spool import Spool
 from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, StoredRecord
 
 
 def _never(record: Record, context: FlowContext) -> Outcome:
@@ -46,7 +52,25 @@ class _Ledger:
         self.released: list[int] = []
         self.effects: list[tuple[int, Any]] = []
         self.error: Exception | None = None
+        self.claims: list[Claim] = []
+        self.answers = threading.Event()
+        self.answers.set()
         self.opened = self.closed = 0
+
+    def read(self, claim: Claim) -> list[list[StoredRecord]]:
+        return [[StoredRecord(chunk.id, None, b"{}")] for chunk in claim.chunks]
+
+    def release_others(self, _: Any) -> int:
+        return 0
+
+    def promote(self, **_: int) -> int:
+        return 0
+
+    def reclaim(self, **_: int) -> Claim | None:
+        return self.claims.pop() if self.claims else None
+
+    def claim(self, **_: int) -> None:
+        return None
 
     def open(self) -> Ledger:
         self.opened += 1
@@ -57,6 +81,7 @@ class _Ledger:
         return self.done & mine, self.held & mine
 
     def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Any) -> set[int]:
+        self.answers.wait(20)
         if self.error is not None:
             raise self.error
         ids = [end.chunk.id for end in outcomes]
@@ -226,3 +251,45 @@ def test_an_entry_of_another_version_or_flow_is_set_aside(setup: _Setup) -> None
     newer: Entry = setup.spool.entries(KIND, "z")[0]
     assert late.deliver(setup.spool, newer) == Refused("finished work of format 9; this version reads format 1")
     assert setup.ledger.opened == 0
+
+
+@pytest.mark.requirement("R8.1", "R5.5")
+def test_what_hangs_in_its_commit_can_be_kept_from_outside(setup: _Setup) -> None:
+    """A connection that neither answers nor breaks, and the drain's time is up: the outcomes are put on the disk."""
+    handled = threading.Event()
+
+    def handle(record: Record, _: FlowContext) -> Done:
+        handled.set()
+        return Done({"of": record.id})
+
+    flow = Flow(name="act", handle=handle, effects=_effects)
+    claim, _, _ = setup.claim(7)
+    setup.ledger.claims = [replace(claim, taken_at=SystemClock().monotonic())]
+    setup.ledger.answers.clear()
+    stop, wake = threading.Event(), threading.Event()
+    worker = Worker(
+        flow=flow,
+        context=FlowContext(flow="act"),
+        open_ledger=setup.ledger.open,
+        policy=WorkerPolicy(poll_max_s=0.01),
+        stop=stop,
+        wake=wake,
+        events=setup.events,
+        held=SpooledWork(setup.spool, flow),
+    )
+    assert worker.keep_in_hand(), "nothing is in hand yet"
+    thread = threading.Thread(target=worker.run, daemon=True)
+    thread.start()
+    try:
+        assert handled.wait(20)
+        while not setup.spool.heads(KIND):  # it is in the handler still, or on its way from there
+            assert worker.keep_in_hand()
+            threading.Event().wait(0.01)
+        assert decode(setup.spool.heads(KIND)[0].body).done == {7: ANY}
+        setup.ledger.answers.set()
+    finally:
+        stop.set()
+        wake.set()
+        thread.join(20)
+    assert setup.ledger.effects == [(7, {"of": 7})]
+    assert setup.spool.heads(KIND) == [], "the commit came through after all"

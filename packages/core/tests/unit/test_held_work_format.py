@@ -21,7 +21,13 @@ from rpa_core.store.values import Chunk, ChunkOutcome, Claim, DeadLetter, NewChu
 _LEASE = UUID("6a7b1f5e-0d6c-4f3a-9c39-0d2b6f3c1a11")
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False), _TEXT),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        _TEXT,
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_TEXT, inner, max_size=3)),
     max_leaves=8,
 )
@@ -122,7 +128,15 @@ def test_what_json_would_change_is_not_kept_for_effects(data: Any) -> None:
 @pytest.mark.requirement("R8.1")
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"null", b'{"format": 1}', b'{"format": 2, "flow": "act"}', b"\x00\xff", b'{"format":1,"flow":"a","lease":"x","chunks":[],"done":null}'],
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"format": 1}',
+        b'{"format": 2, "flow": "act"}',
+        b"\x00\xff",
+        b'{"format":1,"flow":"a","lease":"x","chunks":[],"done":null}',
+    ],
 )
 def test_other_bytes_are_refused(body: bytes) -> None:
     """Another version's work, or none at all: one error, with a reason."""

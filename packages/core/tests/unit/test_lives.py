@@ -69,6 +69,19 @@ def test_a_good_end_is_no_crash_and_breaks_the_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("R8.2")
+def test_an_end_that_told_why_is_no_crash_and_breaks_no_loop(tmp_path: Path) -> None:
+    """It ended by an error that was alerted: what was before it counts on."""
+    worker = Worker(tmp_path)
+    for _ in range(3):
+        worker.crash()
+    life = worker.live()
+    life.begin()
+    life.end(well=False)
+    worker.at += 1
+    assert count(worker.crash()) == 3
+
+
+@pytest.mark.requirement("R8.2")
 def test_crashes_leave_the_window(tmp_path: Path) -> None:
     """Also when the clock was set back by more than that."""
     worker = Worker(tmp_path)

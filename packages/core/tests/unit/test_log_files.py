@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rpa_core.observability import files as files_module
+from rpa_core.observability import manifest as manifest_module
 from rpa_core.observability.files import LogFiles, OldLogs
 from rpa_core.observability.logs import configure
 
@@ -88,7 +89,6 @@ def test_foreign_files_are_neither_continued_nor_moved_nor_replaced_nor_deleted(
     fill(log, 0, 10)
     planted = {
         "rpa1-w1-2.log.2": b"notes\n",
-        "rpa1-w1-2.log.9": (tmp_path / "rpa1-w1-2.log.1").read_bytes(),  # a copy of one of ours
         "rpa1-w1-2.log.new": b"new\n",
         "rpa1-w1.log.1": b"yesterday\n",
         "rpa1-w1-2.log.old": b"old\n",
@@ -106,6 +106,8 @@ def test_foreign_files_are_neither_continued_nor_moved_nor_replaced_nor_deleted(
     log._not_before = 0.0
     fill(log, 20, 60)
     assert {path.name for path in tmp_path.glob("rpa1-w1-2.log.[135]")} == {f"rpa1-w1-2.log.{n}" for n in (1, 3, 5)}
+    planted["rpa1-w1-2.log.9"] = (tmp_path / "rpa1-w1-2.log.1").read_bytes()
+    (tmp_path / "rpa1-w1-2.log.9").write_bytes(planted["rpa1-w1-2.log.9"])  # a copy of one of ours is not ours
     assert len(list(OldLogs(tmp_path, log).clean())) == 3
     assert {name: (tmp_path / name).read_bytes() for name in planted} == planted
     assert (tmp_path / "rpa1-w1.log").read_text() == "a diary\n"
@@ -141,7 +143,7 @@ class FullDisk:
 
     def __init__(self) -> None:
         self.full = True
-        self.write: Callable[[int, bytes], None] = files_module.write_all
+        self.write: Callable[[int, bytes], None] = manifest_module.write_all
 
     def __call__(self, descriptor: int, data: bytes) -> None:
         if self.full:

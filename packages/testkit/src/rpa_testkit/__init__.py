@@ -6,6 +6,8 @@ Rooms, from the ground up:
                   polling; PostgreSQL's programs and the account they run under; what ties a server's life to its owners
     postgres, databases
                   EmbeddedPostgres: a real, durable server on a loopback port; a database per test
+    prefect_server, tethered
+                  PrefectServer: a real one, where the package is installed; programs that end with their owner
     armed, processes, worker
                   worker processes with logs, signals and a sure end; checkpoints that kill them at a named point
     proxy         the edges between nodes: a TCP proxy that holds back, slows down, breaks

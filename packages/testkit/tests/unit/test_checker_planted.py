@@ -9,11 +9,11 @@ import pytest
 from rpa_testkit.checkers.judge import CHECKERS, judge_entries
 from rpa_testkit.checkers.verdict import Status, Verdict
 
-from .support import fault_violations, violations
+from .support import delivery_violations, fault_violations, violations
 from .support.histories import World, clean
 from .support.planting import Planted
 
-PLANTED = (*violations.catalogue(), *fault_violations.catalogue())
+PLANTED = (*violations.catalogue(), *fault_violations.catalogue(), *delivery_violations.catalogue())
 SEEDS = range(40)
 
 _clean = cache(clean)

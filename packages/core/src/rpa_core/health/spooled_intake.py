@@ -99,7 +99,7 @@ class SpooledIntake:
 
     def bears(self) -> str | None:
         """In words, that uploads go on without PostgreSQL; None where they do not."""
-        if self._spool.durable and self._spool.has_room(KIND, _REMEMBERED_BYTES):
+        if self._spool.durable and self._spool.has_room(KIND, _STEP_BYTES):
             return "uploads are kept in the spool and loaded when it is back"
         return None
 

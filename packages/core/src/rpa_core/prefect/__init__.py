@@ -21,7 +21,9 @@ its log lines and the times of its events.
 
 On a crash: what was put is on the disk and is delivered by the next life; log lines of the last two seconds that were
 not put are lost (they are on stdout); a run that was begun and not ended is marked in the spool's notes, with which the
-adopter ends it. A heartbeat is sent live or not at all: a stale one would arm automations that look for dead runs.
+adopter ends it. A spool in memory dies with its process: its run stays RUNNING until somebody looks after it, by hand
+or by an automation on heartbeats that do not come. A heartbeat is sent live or not at all: a stale one would arm such
+an automation.
 
 Whoever works puts and goes on: no call from here waits for Prefect, or raises because of it.
 """

@@ -52,10 +52,10 @@ class Unanswered:
 
 
 class PrefectClient:
-    """Talks to one server over connections that are kept; every method may be called from any thread.
+    """Talks to one server over connections that are kept. Every method may be called from any thread.
 
-    `timeout_s` bounds each request as a whole. `on_reply` is told of every outcome, for a metric. httpx is loaded by
-    the first request.
+    `timeout_s` bounds connecting, each wait for the server, and the reading of the answer as a whole. `on_reply` is
+    told of every outcome, for a metric. httpx is loaded by the first request.
     """
 
     def __init__(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
-from rpa_core.prefect.client import PrefectClient, Reply, Unanswered
-from rpa_core.prefect.entries import Letter, Line, read
+from rpa_core.prefect.caller import Caller
+from rpa_core.prefect.client import PrefectClient, Reply
+from rpa_core.prefect.entries import Letter, read
+from rpa_core.prefect.log_sender import LogSender
 from rpa_core.prefect.model import KIND, Run
-from rpa_core.prefect.verdicts import REFUSED_PAUSE_S, next_state, not_let_in, of_answer, of_set_state
+from rpa_core.prefect.verdicts import REFUSED_PAUSE_S, next_state, of_set_state
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, Refused, SpoolFull, Verdict
 from rpa_core.resilience.spool.spool import Spool
 
 _log = logging.getLogger("rpa.prefect")
-_PAGE = 200  # the most that the server gives at once
 
 
 class ServerIds(NamedTuple):
@@ -48,14 +48,10 @@ class Delivery:
         refused_pause_s: float = REFUSED_PAUSE_S,
         on_refusal: Callable[[str | None], object] = lambda _: None,
     ) -> None:
-        self._client = client
-        self._pause_s = refused_pause_s
-        self._on_refusal = on_refusal
+        self._caller = Caller(client, refused_pause_s=refused_pause_s, on_refusal=on_refusal)
+        self._logs = LogSender(self._caller)
         self._lock = threading.Lock()
         self._ids: dict[str, ServerIds] = {}
-        self._certain: set[str] = set()  # runs of which it is known which log lines the server has
-        self._next_line: dict[str, int] = {}
-        self._shut_out = False
 
     def server_ids(self, run: Run) -> ServerIds | None:
         """What the server calls the run, once it is known there."""
@@ -74,7 +70,7 @@ class Delivery:
                 return ids
             try:
                 verdict = self._tell(letter, ids)
-            except (KeyError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError) as error:
                 return Refused(f"the entry cannot be read: {type(error).__name__}: {error}")
             if not isinstance(verdict, _Gone):
                 if isinstance(verdict, Delivered) and letter.what == "end":
@@ -93,7 +89,7 @@ class Delivery:
             case "begin":
                 return Delivered()  # the run is there, and was made RUNNING
             case "logs":
-                return self._send_logs(letter, ids)
+                return self._logs.send(letter, ids.run)
             case "progress":
                 return self._send_progress(letter, ids)
             case "summary":
@@ -122,85 +118,30 @@ class Delivery:
         _remember(spool, run, None)
         with self._lock:
             self._ids.pop(run.id, None)
-        self._certain.discard(run.id)
-        self._next_line.pop(run.id, None)
+        self._logs.forget(run.id)
 
     def _make(self, run: Run) -> ServerIds | Later | Refused:
         """By flow name and idempotency key: the same run however often it is asked for."""
         for _ in range(2):  # the flow may be deleted between the two calls
-            flow = self._ask(self._client.post("/flows/", {"name": run.flow, "tags": ["rpa"]}))
+            flow = self._caller.post("/flows/", {"name": run.flow, "tags": ["rpa"]}, 404, 405)
             if not isinstance(flow, Reply):
                 return flow
-            flow_id = _id_in(flow)
+            flow_id = _id_in(flow) if flow.ok else None
             if flow_id is None:
-                return _not_prefect()
-            answer = self._ask(self._client.post("/flow_runs/", _run_body(run, flow_id)), 404, 409)
+                return self._caller.not_prefect()  # or its address is not whole
+            answer = self._caller.post("/flow_runs/", _run_body(run, flow_id), 409)
             if not isinstance(answer, Reply):
                 return answer
             if answer.ok:
                 run_id = _id_in(answer)
                 if run_id is None:
-                    return _not_prefect()
+                    return self._caller.not_prefect()
                 if answer.status == 201:
-                    self._certain.add(run.id)  # made just now: it has no lines
+                    self._logs.is_new(run.id)
                 return ServerIds(flow_id, run_id)
         return Refused("the flow was deleted on the server, and again after it was made anew")
 
     # What is told
-
-    def _send_logs(self, letter: Letter, ids: ServerIds) -> Verdict:
-        run, first = letter.run, int(letter.data["first"])
-        lines = [Line(*fields) for fields in letter.data["lines"]]
-        following = first + len(lines)
-        lines = self._with_gap(run, first, lines)
-        if run.id not in self._certain:
-            there = self._lines_there(ids, lines[0].timestamp, lines[-1].timestamp)
-            if not isinstance(there, set):
-                return there
-            lines = [line for line in lines if datetime.fromisoformat(line.timestamp) not in there]
-        self._certain.discard(run.id)
-        if lines:
-            answer = self._ask(
-                self._client.post("/logs/", [{**line._asdict(), "flow_run_id": ids.run} for line in lines])
-            )
-            if not isinstance(answer, Reply):
-                return answer
-        self._certain.add(run.id)
-        self._next_line[run.id] = following
-        return Delivered()
-
-    def _with_gap(self, run: Run, first: int, lines: list[Line]) -> list[Line]:
-        expected = self._next_line.get(run.id, first)
-        if expected >= first:
-            return lines
-        text = f"{first - expected} lines are left out here: the spool had no room for them"
-        return [Line("rpa.log", logging.WARNING, text, lines[0].timestamp), *lines]
-
-    def _lines_there(self, ids: ServerIds, after: str, before: str) -> set[datetime] | Later | Refused:
-        found: set[datetime] = set()
-        for page in self._pages(ids, after, before):
-            if not isinstance(page, list):
-                return page
-            times = [line.get("timestamp") if isinstance(line, dict) else None for line in page]
-            if not all(isinstance(each, str) for each in times):
-                return _not_prefect()
-            found |= {datetime.fromisoformat(each) for each in times if each is not None}
-        return found
-
-    def _pages(self, ids: ServerIds, after: str, before: str) -> Iterator[list[Any] | Later | Refused]:
-        wanted = {"flow_run_id": {"any_": [ids.run]}, "timestamp": {"after_": after, "before_": before}}
-        offset = 0
-        while True:
-            answer = self._ask(
-                self._client.post(
-                    "/logs/filter", {"logs": wanted, "limit": _PAGE, "offset": offset, "sort": "TIMESTAMP_ASC"}
-                )
-            )
-            page = answer.body if isinstance(answer, Reply) else answer
-            yield page if isinstance(page, list | Later | Refused) else _not_prefect()
-            if not isinstance(page, list) or len(page) < _PAGE:
-                return
-            offset += len(page)
 
     def _send_progress(self, letter: Letter, ids: ServerIds) -> Verdict:
         run, data = letter.run, letter.data
@@ -212,17 +153,17 @@ class Delivery:
             "related": [_related(ids.run, "flow-run", run.name), _related(ids.flow, "flow", run.flow)],
             "payload": data["payload"],
         }
-        answer = self._ask(self._client.post("/events", [event]))
+        answer = self._caller.post("/events", [event])
         return Delivered() if isinstance(answer, Reply) else answer
 
     def _leave_summary(self, letter: Letter, ids: ServerIds) -> Verdict:
         key = letter.data["key"]
         wanted = {"key": {"any_": [key]}, "flow_run_id": {"any_": [ids.run]}}
-        there = self._ask(self._client.post("/artifacts/filter", {"artifacts": wanted, "limit": 1}))
+        there = self._caller.post("/artifacts/filter", {"artifacts": wanted, "limit": 1})
         if not isinstance(there, Reply):
             return there
         if not isinstance(there.body, list):
-            return _not_prefect()
+            return self._caller.not_prefect()
         if there.body:
             return Delivered()
         artifact = {
@@ -232,19 +173,19 @@ class Delivery:
             "data": letter.data["markdown"],
             "flow_run_id": ids.run,
         }
-        answer = self._ask(self._client.post("/artifacts/", artifact))
+        answer = self._caller.post("/artifacts/", artifact)
         return Delivered() if isinstance(answer, Reply) else answer
 
     def _end(self, letter: Letter, ids: ServerIds) -> Verdict | _Gone:
         data, path = letter.data, f"/flow_runs/{ids.run}"
-        current = self._ask(self._client.get(path), 404)
+        current = self._caller.get(path, 404)
         if not isinstance(current, Reply):
             return current
         if current.status == 404:
             return _Gone()
         state = state_type(current)
         if state is None:
-            return _not_prefect()
+            return self._caller.not_prefect()
         step = next_state(state, data["state"], by_another=data["by_another"])
         if step is None:
             if state != data["state"]:
@@ -256,7 +197,7 @@ class Delivery:
                     extra={"event.action": "prefect.ended_already"},
                 )
             return Delivered()
-        labelled = self._ask(self._client.patch(f"{path}/labels", data["labels"]), 404)
+        labelled = self._caller.patch(f"{path}/labels", data["labels"], 404)
         if not isinstance(labelled, Reply):
             return labelled
         wanted, force = step
@@ -268,36 +209,10 @@ class Delivery:
             },
             "force": force,
         }
-        answer = self._ask(self._client.post(f"{path}/set_state", body), 404)
+        answer = self._caller.post(f"{path}/set_state", body, 404)
         if not isinstance(answer, Reply):
             return answer
         return _Gone() if answer.status == 404 else of_set_state(answer.body)
-
-    def _ask(self, answer: Reply | Unanswered, *known: int) -> Reply | Later | Refused:
-        """The answer itself where it is a success or one of the statuses that the caller knows what to do with."""
-        self._watch_door(answer)
-        if isinstance(answer, Reply) and answer.status in known:
-            return answer
-        verdict = of_answer(answer, pause_s=self._pause_s)
-        if isinstance(answer, Reply) and verdict is None:
-            return answer
-        return verdict or Later("no answer")
-
-    def _watch_door(self, answer: Reply | Unanswered) -> None:
-        if not_let_in(answer):
-            reason = f"HTTP {answer.status} {answer.words}".strip() if isinstance(answer, Reply) else ""
-            if not self._shut_out:
-                self._shut_out = True
-                text = (
-                    "Prefect does not let us in (%s); reports wait in the spool. Check CONTAINER_PREFECT_API_KEY or %s"
-                )
-                extra = {"event.action": "prefect.unauthorized"}
-                _log.error(text, reason, "CONTAINER_PREFECT_AUTH_STRING", extra=extra)
-                self._on_refusal(reason)
-        elif self._shut_out and isinstance(answer, Reply) and answer.ok:
-            self._shut_out = False
-            _log.info("Prefect lets us in again", extra={"event.action": "prefect.authorized"})
-            self._on_refusal(None)
 
 
 def state_type(reply: Reply) -> str | None:
@@ -345,7 +260,3 @@ def _related(server_id: str, role: str, name: str) -> dict[str, str]:
 def _id_in(reply: Reply) -> str | None:
     found = reply.body.get("id") if isinstance(reply.body, dict) else None
     return found if isinstance(found, str) else None
-
-
-def _not_prefect() -> Later:
-    return Later("what answers is not Prefect's API", REFUSED_PAUSE_S)

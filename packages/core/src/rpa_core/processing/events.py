@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 
 class WorkerEvents:
-    """Callbacks from the worker's thread; they must be quick and must not raise."""
+    """Callbacks from the worker's thread; they must be quick and must not raise.
+
+    `completed` and `lost` also come from the thread that completes what earlier lives finished.
+    """
 
     def beat(self) -> None:
         """The main loop is alive."""

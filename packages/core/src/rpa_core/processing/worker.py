@@ -109,6 +109,7 @@ class Worker:
         self._cut_at = 0.0
         self._careful = False
         self._waited = False
+        self._in_hand: tuple[Claim, list[ChunkOutcome], dict[int, tuple[Record, Done]]] | None = None
 
     def run(self) -> None:
         """Work until stopped. Raises StoreRefused or SchemaError if the database turns us away for good."""
@@ -284,6 +285,7 @@ class Worker:
         """
         write_effects = bind_effects(self._flow, done)
         pending, rounds, kept = ends, 0, False
+        self._in_hand = claim, ends, done
         with self._events.committing():
             while pending:
                 try:
@@ -304,8 +306,17 @@ class Worker:
                     if pending and self._policy.reconnect.exhausted(rounds):
                         self._give_up(claim, pending, rounds, error)
                         break
-        if kept and self._held is not None:
+        self._in_hand = None
+        if self._held is not None:
             self._held.let_go(claim)
+
+    def keep_in_hand(self) -> bool:
+        """Keep what waits for its commit, from another thread: the process is about to end without unwinding.
+
+        True where nothing waits, or it is kept. For a connection that neither answers nor breaks.
+        """
+        in_hand = self._in_hand
+        return in_hand is None or self._keep(*in_hand)
 
     def _keep(self, claim: Claim, ends: Sequence[ChunkOutcome], done: dict[int, tuple[Record, Done]]) -> bool:
         return self._held is not None and self._held.keep(claim, ends, done)

@@ -89,13 +89,13 @@ class Lives:
             return 0.0
         return RetryPolicy(max_attempts=0, base_s=1.0, cap_s=self._cap_s).bound_s(n) * rand.uniform(0.5, 1.0)
 
-    def end(self) -> None:
-        """This life ended well, and nothing that was before it counts any more."""
+    def end(self, *, well: bool = True) -> None:
+        """This life is no crash. If it ended well, nothing that was before it counts any more either."""
         if self._folder is None or self._marker is None:
             return
         try:
             self._marker.unlink(missing_ok=True)
-            for path, _ in self._of_this_worker(self._folder, _CRASH):
+            for path, _ in self._of_this_worker(self._folder, _CRASH) if well else ():
                 path.unlink(missing_ok=True)
         except OSError as error:
             logger.warning("a life's marker stays: %s", error, extra={"event.action": "lives.failed"})

@@ -14,6 +14,10 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from rpa_core.config.manager import ContainerConfigManager
+from rpa_core.config.problems import lines
+from rpa_core.errors import ConfigError
+from rpa_core.processing.flow import Flow
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.runtime")
@@ -123,3 +127,44 @@ def _names(folder: Path) -> Iterable[str]:
 
 def _event(what: str) -> dict[str, str]:
     return {"event.action": f"config.{what}"}
+
+
+def watch(
+    flow: Flow,
+    current: ContainerConfigManager,
+    *,
+    read: Callable[[], ContainerConfigManager],
+    accept: Callable[[ContainerConfigManager], object],
+    refuse: Callable[[tuple[str, ...]], object],
+    recover: Callable[[], object],
+) -> ConfigWatch:
+    """A watch, not yet started, of everything that `current` and the flow's settings were read from.
+
+    `accept` gets the new reading; see `ConfigWatch` for the others.
+    """
+    folders, files = current.watched()
+    if flow.files is not None:
+        files |= set(flow.files(current.load_flow_settings()))
+    latest = current
+
+    def problems() -> tuple[str, ...]:
+        nonlocal latest
+        latest = read()
+        if found := latest.problems():
+            return lines(found)
+        try:
+            if flow.validate is not None:
+                flow.validate(latest.load_flow_settings())
+        except ConfigError as error:
+            return error.problems
+        return ()
+
+    return ConfigWatch(
+        folders,
+        files,
+        problems=problems,
+        accept=lambda: accept(latest),
+        refuse=refuse,
+        recover=recover,
+        interval_s=current.load_container_config().recovery.reload_interval_s,
+    )

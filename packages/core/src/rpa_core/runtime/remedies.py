@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from rpa_core.errors import OutageTooLong, RpaError, SchemaError, StoreDenied, StoreRefused
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.recovery import Recovery
 from rpa_core.resilience.breaker import BreakerState, CircuitBreaker
 from rpa_core.resilience.recovery import ErrorRecoveryManager, RecoveryAction, Remedy
+from rpa_core.store.database import Database
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.recovery")
@@ -90,6 +92,24 @@ class Remedies:
             self._alerted.discard(service)
         if alerted:
             self._calm(service)
+
+    def observe(self, database: Database) -> None:
+        """Climb the ladder for a database that no session of a worker looks after: a flow's own.
+
+        Its attempts are what is seen of it. It never ends the process: its flow gives records back meanwhile.
+        """
+        database.on_attempt = self._attempted
+
+    def _attempted(self, service: str, error: RpaError | None) -> None:
+        if error is None:
+            self.recovered(service)
+            return
+        if isinstance(error, StoreRefused) and not isinstance(error, StoreDenied):
+            return  # at the start; whoever asked ends with it
+        action = self._manager.handle_service_error(service, error)
+        if action.remedy is Remedy.EXIT:
+            action = replace(action, remedy=Remedy.ALERT, exit_code=0)
+        self.carry_out(service, action)
 
     def session(
         self, service: str, breaker: CircuitBreaker, *, on_pause: Callable[[], object] = lambda: None

@@ -8,24 +8,32 @@ import threading
 
 from rpa_core.observability.metrics import Metrics
 from rpa_core.resilience.spool.directory import Spools
-from rpa_core.resilience.spool.model import SpoolDepth
+from rpa_core.resilience.spool.spool import Spool
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.spool")
-_GAUGES_S = 2.0
-_TIDY_S = 10.0
 
 
 class SpoolKeeper:
-    """One thread; ends with `stop` or when the event given is set."""
+    """One thread; ends with `stop`, or soon after the event given is set."""
 
-    def __init__(self, spools: Spools, metrics: Metrics, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        spools: Spools,
+        metrics: Metrics,
+        stop: threading.Event,
+        *,
+        every_s: float = 2.0,
+        tidy_every_s: float = 10.0,
+    ) -> None:
         self._spools = spools
         self._metrics = metrics
         self._ended = stop
+        self._every_s = every_s
+        self._tidy_every_s = tidy_every_s
         self._stop = threading.Event()
         self._rand = random.Random()  # noqa: S311 - jitter
-        self._dropped: dict[str, int] = {}
+        self._dropped: dict[tuple[Spool, str], int] = {}
         self._thread = threading.Thread(target=self._run, name="spool keeper", daemon=True)
 
     def start(self) -> None:
@@ -40,18 +48,18 @@ class SpoolKeeper:
 
     def export(self) -> None:
         """Set the gauges once."""
+        spools = self._spools.all()
         for kind in self._spools.kinds:
-            depths = [spool.depth(kind) for spool in self._spools.all()]
-            self._metrics.spool_entries.labels(kind=kind).set(sum(each.entries for each in depths))
-            self._metrics.spool_bytes.labels(kind=kind).set(sum(each.size_bytes for each in depths))
-            self._metrics.spool_oldest.labels(kind=kind).set(max(each.oldest_s for each in depths))
-            self._metrics.spool_dead.labels(kind=kind).set(sum(each.dead for each in depths))
-            self._count_dropped(kind, depths)
-
-    def _count_dropped(self, kind: str, depths: list[SpoolDepth]) -> None:
-        dropped = sum(each.dropped for each in depths)
-        self._metrics.spool_dropped.labels(kind=kind).inc(max(0, dropped - self._dropped.get(kind, 0)))
-        self._dropped[kind] = dropped
+            depths = {spool: spool.depth(kind) for spool in spools}
+            self._metrics.spool_entries.labels(kind=kind).set(sum(each.entries for each in depths.values()))
+            self._metrics.spool_bytes.labels(kind=kind).set(sum(each.size_bytes for each in depths.values()))
+            self._metrics.spool_oldest.labels(kind=kind).set(max(each.oldest_s for each in depths.values()))
+            self._metrics.spool_dead.labels(kind=kind).set(sum(each.dead for each in depths.values()))
+            for spool, depth in depths.items():
+                before = self._dropped.get((spool, kind), 0)
+                self._metrics.spool_dropped.labels(kind=kind).inc(depth.dropped - before)
+                self._dropped[spool, kind] = depth.dropped
+        self._dropped = {each: count for each, count in self._dropped.items() if each[0] in spools}
 
     def _run(self) -> None:
         until_tidy_s = 0.0
@@ -60,9 +68,10 @@ class SpoolKeeper:
                 if until_tidy_s <= 0:
                     self._spools.adopt()
                     self._spools.tidy()
-                    until_tidy_s = _TIDY_S * self._rand.uniform(0.8, 1.2)
+                    until_tidy_s = self._tidy_every_s * self._rand.uniform(0.8, 1.2)
                 self.export()
             except Exception:
+                # The next look may go better, and nobody else adopts.
                 logger.exception("looking after the spool failed", extra={"event.action": "spool.failed"})
-            until_tidy_s -= _GAUGES_S
-            pause(self._stop, _GAUGES_S)
+            until_tidy_s -= self._every_s
+            pause(self._stop, self._every_s)

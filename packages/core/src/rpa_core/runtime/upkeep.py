@@ -40,7 +40,7 @@ _LOOP = 3  # crashes in the window from which on somebody should know
 
 
 class Upkeep:
-    """One per life. `start` begins it; the stack given there ends it, after what was put on top of it.
+    """One per life. `start` begins it, and the stack given there ends it; `close` comes last.
 
     `counts` says what became of records so far. `stop` is set when the life is to end.
     """
@@ -105,8 +105,6 @@ class Upkeep:
 
     def start(self, stack: ExitStack) -> None:
         """Begin; returns after the wait that earlier crashes ask for, or when the life is to end."""
-        stack.callback(self.spools.close)
-        stack.callback(self._lives.close)
         crashes = self._lives.begin()
         self._keeper.start()
         stack.callback(self._keeper.stop)
@@ -134,6 +132,11 @@ class Upkeep:
             watch = partial(_when_set, reporting.cancel_requested, self._stop, drain)
             threading.Thread(target=watch, name="prefect-cancel", daemon=True).start()
 
+    def close(self) -> None:
+        """After everything that uses the spool."""
+        self._lives.close()
+        self.spools.close()
+
     def end(self) -> None:
         """The life ends well."""
         cancelled = self.reporting is not None and self.reporting.cancel_requested.is_set()
@@ -160,7 +163,7 @@ class Upkeep:
         """They are as they were."""
         self.alerts.resolve("ConfigurationRefused", "invalid")
 
-    def database_in_trouble(self, name: str, why: str, *, refused: bool) -> None:
+    def database_in_trouble(self, name: str, why: str, refused: bool) -> None:
         """The recovery ladder has come to the point where somebody should know."""
         made = catalogue.database_refuses if refused else catalogue.database_away
         self.alerts.raise_(made(self._flow, name, why))
@@ -194,6 +197,8 @@ class Upkeep:
     def _last_words(self, alert: Alert, message: str) -> None:
         self._report("crashed", message)
         self.alerts.raise_(alert)
+        if self.reporting is not None:
+            self.reporting.stop(_LAST_ALERT_S)  # what is spooled in memory is gone otherwise
 
     def _report(self, state: Literal["completed", "failed", "crashed", "cancelled"], message: str) -> None:
         if self.reporting is not None:

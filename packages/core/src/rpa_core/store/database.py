@@ -25,9 +25,15 @@ from rpa_core.clock import Clock, SystemClock
 from rpa_core.errors import RpaError, StoreDenied, StoreRefused, StoreUnavailable
 from rpa_core.resilience.breaker import BreakerPolicy, BreakerState, CircuitBreaker, CircuitOpen
 from rpa_core.store.connect import connection_options, pool_options, prepare, translated
+from rpa_core.store.lines import Line, LineWatch
 
 Connection = psycopg.Connection[Any]
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=Line)
+# A server that waits for its client is not running what the client waits for.
+_RUNNING = (
+    "SELECT pid FROM pg_stat_activity"
+    " WHERE pid = ANY(%s) AND state = 'active' AND wait_event_type IS DISTINCT FROM 'Client'"
+)
 _REFUSED_S = 1.0  # a server may lock out who tries a wrong password again and again
 _OTHER_S = 0.2  # after a refusal, where there is another password to try
 
@@ -42,8 +48,11 @@ def breaker_policy(connect_timeout_s: float) -> BreakerPolicy:
 class Database:
     """Connections to one database, from any thread. `let_in`: it has admitted this process before.
 
-    `on_change` is told of the breaker's changes of state.
+    `on_change` is told of the breaker's changes of state; `on_attempt(name, error)` of every attempt, None when it went
+    well, on the thread that made it.
     """
+
+    on_attempt: Callable[[str, RpaError | None], object] | None = None
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class Database:
         self._refusals = 0
         self._trouble: RpaError | None = None
         self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+        self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
 
     @property
     def dsn(self) -> str:
@@ -80,14 +90,14 @@ class Database:
         """Why the last attempt to connect failed; None after one that went well."""
         return self._trouble
 
-    def connect(self, *, application_name: str, autocommit: bool = True) -> Connection:
+    def connect(self, *, application_name: str, autocommit: bool = True) -> Line:
         """One connection, made as by `store.connect.connect`.
 
         Raises StoreUnavailable, StoreRefused or, once the database has let this process in, StoreDenied; any of them
         also without an attempt (its cause is a CircuitOpen then) while it is not yet time for another one.
         """
         options = connection_options(application_name, self._connect_timeout_s)
-        return self._attempt(lambda dsn: psycopg.connect(dsn, autocommit=autocommit, prepare_threshold=None, **options))
+        return self._attempt(lambda dsn: Line.connect(dsn, autocommit=autocommit, prepare_threshold=None, **options))
 
     def pool(self, *, max_size: int, application_name: str, timeout_s: float | None = None) -> Pool:
         """A pool whose connections are made here too; the caller closes it. `timeout_s`: a caller's longest wait.
@@ -123,6 +133,10 @@ class Database:
             self._refused_until, self._refusals = 0.0, 0
         return True
 
+    def line_watch(self) -> LineWatch:
+        """What cuts connections made here that will never get an answer; the caller starts and stops it."""
+        return LineWatch(self.name, self.open_lines, self.running)
+
     def check(self) -> None:
         """Raise what an attempt would raise without being made; nothing if one may be made now."""
         if (refused := self._refused()) is not None:
@@ -141,18 +155,36 @@ class Database:
         except StoreUnavailable as error:
             self._trouble = error
             self.breaker.failed()
+            self._tell(error)
             raise
         except StoreRefused as error:
             self._take_refusal(error)
             self.breaker.succeeded()  # it answered
-            raise self._refusal(error) from error
+            self._tell(refusal := self._refusal(error))
+            raise refusal from error
         except BaseException:
             self.breaker.failed()
             raise
         with self._guard:
             self._let_in, self._refusals, self._trouble = True, 0, None
+            self._lines.add(connection)
         self.breaker.succeeded()
+        self._tell(None)
         return connection
+
+    def _tell(self, error: RpaError | None) -> None:
+        if self.on_attempt is not None:
+            self.on_attempt(self.name, error)
+
+    def open_lines(self) -> list[Line]:
+        """The connections made here that are open."""
+        with self._guard:
+            return [line for line in self._lines if not line.closed]
+
+    def running(self, pids: list[int]) -> set[int]:
+        """Which of these processes of the server are busy with a statement; asked over a new connection."""
+        with self.connect(application_name="rpa lines") as connection:
+            return {pid for (pid,) in connection.execute(_RUNNING, (pids,))}
 
     def _refused(self, *, claim: bool = False) -> RpaError | None:
         """The last refusal, while it is too early for another try. With `claim` the next try is the caller's."""
@@ -191,7 +223,7 @@ class Database:
     def _pooled_class(self) -> type[Connection]:
         attempt = self._attempt
 
-        class Pooled(psycopg.Connection[Any]):
+        class Pooled(Line):
             @classmethod
             def connect(cls, conninfo: str = "", **options: Any) -> Self:
                 connect_to = super().connect
@@ -220,11 +252,12 @@ def _answering(connection: C) -> C:
     """The connection, when it has answered; else it is closed and the error raised."""
     try:
         autocommit, connection.autocommit = connection.autocommit, True
-        connection.execute("SELECT 1")
+        ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
         connection.autocommit = autocommit
     except BaseException:
         connection.close()
         raise
+    connection.backend = pid if pid == connection.info.backend_pid else None
     prepare(connection)
     return connection
 

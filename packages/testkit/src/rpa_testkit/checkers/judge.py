@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rpa_testkit.checkers.checker import ANY, Checker, End, Handler
+from rpa_testkit.checkers.delivered import Alerted, SpoolsDrained
 from rpa_testkit.checkers.drained import Drained
 from rpa_testkit.checkers.duplicates import NoDuplicates
 from rpa_testkit.checkers.leaks import NoLeaks
@@ -15,6 +16,7 @@ from rpa_testkit.checkers.overlap import Overlap
 from rpa_testkit.checkers.phantoms import NoPhantoms
 from rpa_testkit.checkers.rate import Rate
 from rpa_testkit.checkers.recovery import Recovery
+from rpa_testkit.checkers.reported import Reported
 from rpa_testkit.checkers.states import LegalStates
 from rpa_testkit.checkers.verdict import Judgement, Status, Verdict
 from rpa_testkit.checkers.verified import FaultsVerified
@@ -35,6 +37,9 @@ _ALL: tuple[type[Checker], ...] = (
     Overlap,
     NoLeaks,
     Rate,
+    Reported,
+    SpoolsDrained,
+    Alerted,
 )
 CHECKERS: Mapping[str, type[Checker]] = {checker.name: checker for checker in _ALL}
 

@@ -16,6 +16,11 @@ t is seconds since the run began (monotonic), the rest is told by kind and op:
     outcome   record    serial         Outcome as an array
     observe   schedule  null           [[event id, kind], ...]: what is to come
     observe   ended     what was asked [records that came, dead letters, of these without a reason, some keys]
+    observe   stand-in  dependency     why it is not the real one
+    observe   life      incarnation    {node, drained}: a worker that began its work, and whether it ended in order
+    observe   prefect-run  flow run    {incarnation, name, state, and how its lines differ}; then `prefect` {runs}
+    observe   spool     file           {waiting, dead}: entries by kind; `spools` {files} when all were looked at
+    observe   alert     fingerprint    {name, labels}: seen at Alertmanager; `alert-over` when it is there no more
     observe   <what>    ...            what was found after the drain: contradiction, connections, processes, chunk
     mark      <what>    null           begun, workload-done, healed, drained, not-drained, ended or interrupted
 

@@ -21,12 +21,16 @@ from rpa_testkit.drivers.settings import lease_ttl_s
 from rpa_testkit.history.entries import Header, Kind, Phase
 from rpa_testkit.history.reader import HISTORY, SCHEDULE, VERDICT, History
 from rpa_testkit.history.writer import HistoryWriter
+from rpa_testkit.runner import spools
+from rpa_testkit.runner.alerts import AlertWatch
 from rpa_testkit.runner.errors import NotStartedError
 from rpa_testkit.runner.injector import Injector
+from rpa_testkit.runner.lives import lives_of
 from rpa_testkit.runner.observe import connections, observe
+from rpa_testkit.runner.reports import observe_reports
 from rpa_testkit.runner.sampler import Sampler
 from rpa_testkit.runner.workload import Producers
-from rpa_testkit.scenario.model import POSTGRES, Scenario
+from rpa_testkit.scenario.model import ALERTMANAGER, POSTGRES, PREFECT, Scenario
 from rpa_testkit.scenario.plan import Event, draws_of
 from rpa_testkit.scenario.schedule import Schedule, compile_schedule
 from rpa_testkit.waits import WaitTimeoutError, until
@@ -34,6 +38,8 @@ from rpa_testkit.warden.client import Warden
 
 _END_S = 40.0
 _READY_S = 60.0
+_DEPENDENCY_S = 120.0  # Prefect's first start makes its database
+_DELIVER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,11 @@ class _Running:
                     warden=self._warden,
                 )
             )
+            for name, why in system.stand_ins.items():
+                self._history.add("runner", Kind.OBSERVE, "stand-in", name, why)
             self._wait_ready(system)
+            if ALERTMANAGER in system.nodes and ALERTMANAGER not in system.stand_ins:
+                stack.callback(AlertWatch(system.url(ALERTMANAGER), self._history).stop)
             self._mark("begun")
             injector = Injector(
                 self._schedule,
@@ -159,8 +169,10 @@ class _Running:
             self._mark("drained" if self._drain(system, sampler) else "not-drained")
             sampler.stop()  # nobody starts a worker again from here on
             observe(system.dsn, scenario.workload.flow, self._history, effects=scenario.workload.flow == "probe")
+            self._await_deliveries(system)
             self._end_workers(system)
             self._count_connections(system)
+            self._look_at_deliveries(system)
 
     def _mark(self, what: str) -> None:
         self._history.add("runner", Kind.MARK, what)
@@ -181,6 +193,13 @@ class _Running:
         except WaitTimeoutError as error:
             late = next(node for node in workers if not node.ready())
             raise NotStartedError(f"{late.name} was not ready within {_READY_S:g} s", late.log_text()) from error
+        for dependency in self._scenario.topology.dependencies:
+            node = system.nodes[dependency.name]
+            if not dependency.absent:
+                try:
+                    until(node.ready, _DEPENDENCY_S, f"{node.name} to answer", every_s=0.1)
+                except WaitTimeoutError as error:
+                    raise NotStartedError(f"{error}", node.log_text()) from error
 
     def _enqueued(self, producers: Producers) -> bool:
         try:
@@ -216,6 +235,23 @@ class _Running:
                 code = None
             self._history.add("runner", Kind.NODE, "exited", name, {"code": code, "expected": code == 0})
 
+    def _await_deliveries(self, system: System) -> None:
+        """What others have to be told is told while there are workers to tell it; the checker judges what is left."""
+        live = len(self._scenario.topology.workers)
+        with suppress(WaitTimeoutError):
+            until(lambda: spools.drained(system.spool, live), _DELIVER_S, "the spools to drain", every_s=0.5)
+
+    def _look_at_deliveries(self, system: System) -> None:
+        lives = [
+            life for name in self._scenario.topology.workers for life in lives_of(name, system.nodes[name].log_text())
+        ]
+        for life in lives:
+            value = {"node": life.node, "drained": life.drained}
+            self._history.add("observer", Kind.OBSERVE, "life", life.incarnation, value)
+        if PREFECT in system.nodes and PREFECT not in system.stand_ins:
+            observe_reports(system.url(PREFECT), lives, self._history)
+        spools.observe_spools(system.spool, self._history)
+
     def _count_connections(self, system: System) -> None:
         count = 0
 
@@ -243,6 +279,8 @@ def _header(scenario: Scenario, driver: Driver, schedule: Schedule, run_id: str,
             **asdict(scenario.topology),
             "nodes": [*scenario.topology.workers, POSTGRES],
             "scheduled": len(schedule.events),
+            "demanded_alerts": list(scenario.alerts),
+            "spools": True,
             "lease_ttl_s": max(lease_ttl_s(service) for service in scenario.topology.services),
         },
         versions={name: version(name) for name in ("rpa-core", "rpa-testkit")} | {"python": platform.python_version()},

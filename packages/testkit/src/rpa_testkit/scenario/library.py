@@ -12,6 +12,7 @@ from types import MappingProxyType, ModuleType
 
 from rpa_testkit.history.entries import Header
 from rpa_testkit.scenario.model import POSTGRES, Dependency, Scenario, Service, SteadyState, Topology, Workload, edge
+from rpa_testkit.scenario.outages import OUTAGES
 from rpa_testkit.scenario.plan import Fault, Mix, Once, Together
 from rpa_testkit.scenario.schedule import Schedule
 
@@ -178,6 +179,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                 about="20,000 records and 25 faults: the size for containers",
                 budget_s=900.0,
             ),
+            *OUTAGES,
         )
     }
 )

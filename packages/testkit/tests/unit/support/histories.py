@@ -120,7 +120,12 @@ class _Run:
             seed=seed,
             started_at="2026-01-01T00:00:00+00:00",
             steady_state=self.steady,
-            topology={"lease_ttl_s": self.ttl_s},
+            topology={
+                "lease_ttl_s": self.ttl_s,
+                "dependencies": [{"name": "prefect"}, {"name": "alertmanager"}],
+                "demanded_alerts": ["DiskLow"],
+                "spools": True,
+            },
         )
 
     def entries(self) -> Iterator[Entry]:
@@ -151,13 +156,45 @@ class _Run:
             yield Entry(
                 seq, round(drained + 0.2, 6), "runner", "outcome", "record", serial, self._outcome(serial, done)
             )
-        ending: list[tuple[str, str, Any]] = [
-            ("observe", "connections", {"count": 0}),
-            ("observe", "processes", []),
-            ("mark", "ended", None),
+        ending: list[tuple[str, str, Any, Any]] = [
+            ("observe", "connections", None, {"count": 0}),
+            *self._delivered(),
+            ("observe", "processes", None, []),
+            ("mark", "ended", None, None),
         ]
-        for number, (kind, op, value) in enumerate(ending, 1):
-            yield Entry(seq + number, round(drained + 0.5, 6), "runner", kind, op, None, value)
+        for number, (kind, op, key, value) in enumerate(ending, 1):
+            yield Entry(seq + number, round(drained + 0.5, 6), "runner", kind, op, key, value)
+
+    def _delivered(self) -> Iterator[tuple[str, str, Any, Any]]:
+        """What is found with others at the end: each worker's last life ended in order, those before may have died."""
+        rng = self.rng
+        lives = [
+            (owner, worker, number == len(owners) - 1 or rng.random() < 0.5)
+            for worker, owners in self.owners.items()
+            for number, owner in enumerate(owners)
+        ]
+        for owner, worker, drained in lives:
+            yield "observe", "life", owner, {"node": worker, "drained": drained}
+        lines = {"lines": rng.randint(2, 90), "twice": rng.choice((0, 0, 3)), "missing": 0, "disordered": False}
+        runs: list[dict[str, Any]] = [
+            {
+                "incarnation": owner,
+                "name": f"probe-{owner}",
+                "state": "COMPLETED" if drained else "CRASHED",
+                **lines,
+                "missing": 0 if drained else rng.randint(0, 3),
+            }
+            for owner, _, drained in lives
+        ]
+        if rng.random() < 0.3:  # it died before it had begun to work
+            runs.append({"incarnation": "worker-1:unheard-of", "name": "probe-x", "state": "CRASHED"})
+        for run in runs:
+            yield "observe", "prefect-run", f"{rng.getrandbits(64):x}", run
+        yield "observe", "prefect", None, {"runs": len(runs)}
+        yield "observe", "spools", None, {"files": rng.randint(0, 3)}
+        yield "observe", "alert", "fingerprint", {"name": "DiskLow", "labels": {}}
+        yield "observe", "alert-over", "fingerprint", {"name": "DiskLow"}
+        yield "observe", "alerts", None, {"looks": 40, "failed": rng.choice((0, 2)), "read": True, "open": []}
 
     def _add(self, t: float, actor: str, kind: str, op: str, key: Any = None, value: Any = None) -> None:
         self.lines.append((t, actor, str(kind), str(op), key, value))

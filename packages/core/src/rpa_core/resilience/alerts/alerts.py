@@ -26,7 +26,7 @@ KIND = "alert"
 _SETTLE_S = 0.2  # beyond the sinks' timeout: for what happened to be written down
 _LONGEST_RENEWAL_S = 60.0  # an Alertmanager that restarts has forgotten everything
 _LONGEST_TICK_S = 5.0
-_IN_HAND_S = 1.0
+_IN_HAND_S = 0.25
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ class Alerts:
         self._ended: dict[str, float] = {}
         self._in_hand: set[str] = set()
         self._stop = threading.Event()
+        self._started = False
         self._clerk = Clerk("alert-clerk")
         self._courier = Courier(
             KIND,
@@ -88,6 +89,7 @@ class Alerts:
 
     def start(self) -> None:
         """Begin to deliver what waits and to renew what is open."""
+        self._started = True
         self._courier.start()
         self._renewing.start()
 
@@ -96,7 +98,7 @@ class Alerts:
         end = time.monotonic() + timeout_s
         self._stop.set()
         self._clerk.stop(max(0.0, end - time.monotonic()))
-        if self._renewing.is_alive():
+        if self._started:
             if any(spool.depth(KIND).entries for spool in self._spools.all()):
                 self._courier.flush(max(0.0, end - time.monotonic()))
             self._courier.stop(max(0.0, end - time.monotonic()))
@@ -222,11 +224,12 @@ class Alerts:
         """Take out of the spool what was taken; the rest is the courier's."""
         with self._lock:
             opened.untold -= taken
-            self._in_hand -= {_entry_id(name, opened.notice) for name in self._sinks}
         try:
             self._spools.own.acknowledge(*(_entry_id(name, opened.notice) for name in taken))
         except SpoolFull as error:
             logger.warning("an alert may be sent twice: %s", error, extra={"event.action": "alert.failed"})
+        with self._lock:
+            self._in_hand -= {_entry_id(name, opened.notice) for name in self._sinks}
         self._courier.wake()
 
     def _put(self, notice: Notice) -> bool:
@@ -269,21 +272,25 @@ class Alerts:
         with self._lock:
             if entry.id in self._in_hand:
                 return Later("it is being sent", after_s=_IN_HAND_S)
+            opened = self._open.get(notice.fingerprint)
+            if opened is not None and opened.notice.id != notice.id:
+                opened = None
+            if opened is not None and sink.name in opened.taken_by:
+                return Delivered()
         with self._posting:
             if sink.keeps_state and self._outdated(spool, notice):
                 return Delivered()
             verdict = self._send(sink, notice)
-        if isinstance(verdict, Delivered):
+        if isinstance(verdict, Delivered) and opened is not None:
             with self._lock:
-                if opened := self._open.get(notice.fingerprint):
-                    opened.taken_by.add(sink.name)
+                opened.taken_by.add(sink.name)
         return verdict
 
     def _outdated(self, spool: Spool, notice: Notice) -> bool:
         """Whether something newer is known about the same alert, which this would take back."""
         with self._lock:
-            if notice.fingerprint in self._open:
-                return notice.state == "resolved"
+            if newer := self._open.get(notice.fingerprint):
+                return notice.at < newer.notice.at
             if notice.at < self._ended.get(notice.fingerprint, 0.0):
                 return True
         foreign = spool is not self._spools.own

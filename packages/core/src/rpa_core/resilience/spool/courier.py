@@ -117,8 +117,8 @@ class Courier:
             self._wake.clear()
             asked = self._begin_flush()
             try:
-                handled = self._round()
-                rest_s = self._rest_s()
+                handled, waited = self._round()
+                rest_s = 0.0 if handled and waited else self._rest_s()
             except Exception:
                 # A courier that ends delivers nothing for ever.
                 logger.exception("the courier of %s failed", self._kind, extra={"event.action": "spool.failed"})
@@ -136,24 +136,32 @@ class Courier:
                 self._put_off = {stream: each for stream, each in self._put_off.items() if each.firm}
             return self._flushes_asked
 
-    def _round(self) -> int:
-        """Deliver until every stream is empty or put off, in turns; how many entries are out of the way."""
+    def _round(self) -> tuple[int, bool]:
+        """Deliver until every stream is empty or was put off once, spool by spool in turns.
+
+        How many entries are out of the way, and whether any stream had to wait for its part in an older spool.
+        """
         spools = self._spools()
         self._forget_all_but(spools)
-        handled = 0
+        tried: dict[Spool, set[str]] = {spool: set() for spool in spools}
+        handled, waited = 0, False
         while True:
-            before = handled
-            ahead: set[str] = set()  # streams that still wait in an older spool
-            for spool in spools:
+            seen = 0
+            for place, spool in enumerate(spools):
                 spool.listen(self._kind, self._listener)
-                for entry in spool.heads(self._kind, _BATCH, without=self._waiting(spool) | ahead):
-                    if self._stop.is_set() or (self._breaker is not None and not self._breaker.allow()):
-                        return handled
-                    handled += self._handle(spool, entry, self._ask(spool, entry))
-                if spool is not spools[-1]:
-                    ahead |= spool.streams(self._kind)
-            if handled == before:
-                return handled
+                for entry in spool.heads(self._kind, _BATCH, without=self._waiting(spool) | tried[spool]):
+                    seen += 1
+                    if any(older.waits(self._kind, entry.stream) for older in spools[:place]):
+                        waited = True
+                        tried[spool].add(entry.stream)
+                    elif self._stop.is_set() or (self._breaker is not None and not self._breaker.allow()):
+                        return handled, waited
+                    elif self._handle(spool, entry, self._ask(spool, entry)):
+                        handled += 1
+                    else:
+                        tried[spool].add(entry.stream)
+            if not seen:
+                return handled, waited
 
     def _rest_s(self) -> float:
         if self._breaker is not None and (after_s := self._breaker.retry_after_s()) > 0:
@@ -180,8 +188,8 @@ class Courier:
             logger.exception("delivering %s failed", entry.id, extra={"event.action": "spool.deliver_failed"})
             return Later(f"{type(error).__name__}: {error}")
 
-    def _handle(self, spool: Spool, entry: Entry, verdict: Verdict) -> int:
-        """1 if the entry is out of the way, 0 if its stream waits."""
+    def _handle(self, spool: Spool, entry: Entry, verdict: Verdict) -> bool:
+        """Whether the entry is out of the way; if not, its stream waits."""
         if self._breaker is not None:
             if isinstance(verdict, Later):
                 self._breaker.failed()
@@ -199,12 +207,12 @@ class Courier:
             else:
                 self._defer(spool, entry, verdict)
                 spool.put_off(entry)
-                return 0
+                return False
         except SpoolFull as error:
             self._defer(spool, entry, Later(str(error)))
-            return 0
+            return False
         self._put_off.pop((spool, entry.stream), None)
-        return 1
+        return True
 
     def _defer(self, spool: Spool, entry: Entry, verdict: Later) -> None:
         stream = spool, entry.stream

@@ -10,8 +10,8 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import TypeVar
 from rpa_core.errors import RpaError
 from rpa_core.resilience.spool.model import SpoolFull
 from rpa_core.resilience.spool.reserve import Reserve
+from rpa_core.resilience.spool.salvage import salvage
+from rpa_core.resilience.spool.sqlite import connect, damaged, messages, primary_code, transaction
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -29,7 +31,8 @@ VERSION = 1
 _APPLICATION = 0x52504153  # "RPAS" in the file's header: a spool, and nobody else's database
 _BUSY_S = 5.0  # another process that puts back or discards a dead letter
 _CHECKPOINT_PAGES = 64  # with pages of 4 KiB: the log stays small enough for a small reserve
-_VACUUM_PAGES = 1024
+_VACUUM_FROM_PAGES = 64
+_VACUUM_PAGES = 1024  # at a time
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -57,17 +60,18 @@ class Database:
         try:
             self._open()
         except sqlite3.Error as error:
-            if not _is(error, _DAMAGED):
+            if path is None or not _is(error, _DAMAGED):
                 raise DiskFull(f"the spool cannot be opened: {error}") from error
-            self._set_aside(error)
+            self._begin_anew(path, error)
 
     def read(self, work: Work[T], closed: T) -> T:
         """What `work` finds, in one snapshot; `closed` when the spool is closed. `work` may run twice."""
-        try:
-            return self._read(work, closed)
-        except sqlite3.DatabaseError as error:
-            if not self._replace(error):
-                raise SpoolFull(f"the spool cannot be read: {error}") from error
+        for certain in (False, True):
+            try:
+                return self._read(work, closed)
+            except sqlite3.Error as error:
+                if not self._replace(error, certain=certain):
+                    raise SpoolFull(f"the spool cannot be read: {error}") from error
         return self._read(work, closed)
 
     def write(self, work: Work[T], *, urgent: bool = True) -> T:
@@ -78,30 +82,27 @@ class Database:
         with self._writing:
             if self._closed:
                 raise SpoolFull("the spool is closed")
-            try:
-                return self._write(work)
-            except sqlite3.Error as error:
-                if not (self._replace(error) or (_is(error, _FULL) and self._shrink_log())):
-                    raise self._explain(error) from error
-            try:
-                return self._write(work)
-            except sqlite3.Error as error:
-                if not (_is(error, _FULL) and urgent and self._reserve is not None and self._reserve.release()):
-                    raise self._explain(error) from error
-            try:
-                return self._write(work)
-            except sqlite3.Error as error:
-                raise self._explain(error) from error
+            cures = [self._shrink_log, self._use_reserve] if urgent else [self._shrink_log]
+            certain = False
+            while True:
+                try:
+                    return self._write(work)
+                except sqlite3.Error as error:
+                    if self._replace(error, certain=certain):
+                        certain = True
+                    elif not (cures and _is(error, _FULL) and cures.pop(0)()):
+                        raise DiskFull(f"the spool cannot be written: {error}") from error
 
     def give_back(self) -> None:
         """Return some of the space that delivered entries left, when it is most of the file."""
-        with self._writing:
+        with self._writing, suppress(sqlite3.OperationalError):  # on a full disk there is a next time
             if self._closed or self.path is None:
                 return
             (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
             (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
-            if free > _VACUUM_PAGES and free > pages // 2:
+            if free > _VACUUM_FROM_PAGES and free > pages // 2:
                 self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+                self._shrink_log()
 
     def close(self) -> None:
         """Close the file; what waits in it is not seen any more."""
@@ -118,24 +119,27 @@ class Database:
             self.close()
             return True
 
+    @messages()
     def _read(self, work: Work[T], closed: T) -> T:
         with self._reading:
             if self._closed:
                 return closed
-            with _transaction(self._reader, "DEFERRED"):
+            with transaction(self._reader, "DEFERRED"):
                 return work(self._reader)
 
+    @messages()
     def _write(self, work: Work[T]) -> T:
-        with _transaction(self._writer, "IMMEDIATE"):
+        with transaction(self._writer, "IMMEDIATE"):
             return work(self._writer)
 
+    @messages()
     def _open(self) -> None:
         if self.path is None:
             self._writer = self._reader = _connect(":memory:")
             self._begin()
             return
         new = _touch(self.path)
-        self._writer = _connect(str(self.path))
+        self._writer = _connect(self.path)
         try:
             self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._writer.execute("PRAGMA journal_mode = WAL")
@@ -143,9 +147,9 @@ class Database:
             self._writer.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._writer.execute("PRAGMA journal_size_limit = 0")
             if not new:
-                self._check()
+                _check(self._writer, self.path)
             self._begin()
-            self._reader = _connect(str(self.path))
+            self._reader = _connect(self.path)
             self._reader.execute("PRAGMA query_only = ON")
         except BaseException:
             self._writer.close()
@@ -153,28 +157,10 @@ class Database:
         if new:
             _sync_folder(self.path.parent)
 
-    def _check(self) -> None:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        (application,) = self._writer.execute("PRAGMA application_id").fetchone()
-        if application == _APPLICATION and version > VERSION:
-            raise NewerSpool(f"{self.path} was written by a newer version (layout {version}, this one reads {VERSION})")
-        (tables,) = self._writer.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if tables and application != _APPLICATION:
-            raise damaged("it is some other database")
-        answer = self._integrity()
-        if answer != "ok" and "index" in answer:
-            self._writer.execute("REINDEX")
-            answer = self._integrity()
-        if answer != "ok":
-            raise damaged(answer)
-
-    def _integrity(self) -> str:
-        return str(self._writer.execute("PRAGMA integrity_check(1)").fetchone()[0])
-
     def _begin(self) -> None:
         """The whole layout in one transaction: a file has all of it or is empty."""
         script = resources.files(__package__).joinpath("spool.sql").read_text()
-        with _transaction(self._writer, "IMMEDIATE"):
+        with transaction(self._writer, "IMMEDIATE"):
             self._writer.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._writer.execute(f"PRAGMA user_version = {VERSION}")
             for statement in script.split(";\n\n"):
@@ -182,40 +168,47 @@ class Database:
             for item in self._about.items():
                 self._writer.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO NOTHING", item)
 
-    def _replace(self, error: sqlite3.Error) -> bool:
-        """Begin a new file in place of one that turned out to be damaged; whether it was."""
+    def _replace(self, error: sqlite3.Error, *, certain: bool) -> bool:
+        """Begin a new file in place of a damaged one; whether to try again.
+
+        An index that is wrong is built anew, and another thread may have replaced the file already; if the same work
+        finds damage once more, it is `certain`.
+        """
         if self.path is None or not _is(error, _DAMAGED):
             return False
         with self._writing, self._reading:
-            if not self._closed and not self._is_sound():
-                self._disconnect()
-                self._set_aside(error)
+            if self._closed or (not certain and self._is_sound(self.path)):
+                return True
+            self._disconnect()
+            self._begin_anew(self.path, error)
         return True
 
-    def _is_sound(self) -> bool:
-        """Whether another thread has replaced the file already."""
-        try:
-            self._check()
-        except sqlite3.DatabaseError:
-            return False
+    def _is_sound(self, path: Path) -> bool:
+        with closing(_connect(path)) as fresh:  # the writer may remember pages as they were
+            try:
+                _check(fresh, path)
+            except sqlite3.Error:
+                return False
         return True
 
-    def _set_aside(self, error: sqlite3.Error) -> None:
-        assert self.path is not None
-        aside = set_aside(self.path)
-        logger.error(
-            "%s is damaged (%s): it was put aside as %s and a new one was begun; what can be read of it:"
-            " sqlite3 %s .recover",
-            self.path,
-            error,
-            aside.name,
-            aside.name,
-            extra={"event.action": "spool.damaged"},
-        )
+    def _begin_anew(self, path: Path, error: sqlite3.Error) -> None:
+        aside = set_aside(path)
         try:
             self._open()
+            saved = self.write(lambda db: salvage(aside, db))
         except sqlite3.Error as again:
             raise DiskFull(f"the spool cannot be opened: {again}") from again
+        logger.error(
+            "%s is damaged (%s): it was put aside as %s; %d entries of it go on in a new one",
+            path,
+            error,
+            aside.name,
+            saved,
+            extra={"event.action": "spool.damaged"},
+        )
+
+    def _use_reserve(self) -> bool:
+        return self._reserve is not None and self._reserve.release()
 
     def _shrink_log(self) -> bool:
         """Move what the log holds into free pages of the file; always worth a second try."""
@@ -225,28 +218,12 @@ class Database:
             logger.debug("the log stays as it is: %s", error)
         return True
 
-    def _explain(self, error: sqlite3.Error) -> SpoolFull:
-        kind = DiskFull if _is(error, _FULL) else SpoolFull
-        return kind(f"the spool cannot be written: {error}")
-
     def _disconnect(self) -> None:
         for connection in (self._reader, self._writer):
             try:
                 connection.close()
             except sqlite3.Error as error:
                 logger.warning("closing the spool failed: %s", error, extra={"event.action": "spool.close_failed"})
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, mode: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {mode}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def set_aside(path: Path) -> Path:
@@ -261,8 +238,29 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+@messages()
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    if application == _APPLICATION and version > VERSION:
+        raise NewerSpool(f"{path} was written by a newer version (layout {version}, this one reads {VERSION})")
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and application != _APPLICATION:
+        raise damaged("it is some other database")
+    answer = _integrity(db)
+    if answer != "ok" and "index" in answer:
+        db.execute("REINDEX")
+        answer = _integrity(db)
+    if answer != "ok":
+        raise damaged(answer)
+
+
+def _integrity(db: sqlite3.Connection) -> str:
+    return str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    return connect(str(path), timeout_s=_BUSY_S)
 
 
 def _touch(path: Path) -> bool:
@@ -292,12 +290,4 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def _is(error: sqlite3.Error, codes: set[int]) -> bool:
-    """By the primary result code: SQLite's extended ones carry it in their low byte."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in codes
-
-
-def damaged(why: str) -> sqlite3.DatabaseError:
-    """What SQLite raises when it finds it itself."""
-    error = sqlite3.DatabaseError(why)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
+    return primary_code(error) in codes

@@ -61,7 +61,19 @@ class _Folder:
         )
 
     def found(self) -> list[Path]:
+        """Every spool of the flow."""
         return sorted(self.path.glob(f"{_safe(self.flow)}.*{SUFFIX}"))
+
+    def sweep(self) -> None:
+        """Remove what a process left that died between removing a spool and the files beside it."""
+        for beside in self.path.glob(f"{_safe(self.flow)}.*{SUFFIX}-*"):
+            spool = beside.with_name(beside.name.rpartition("-")[0])
+            lock = None if spool.exists() else try_lock(spool)
+            if lock is not None:
+                remove = not spool.exists()
+                if remove:
+                    _remove(spool)
+                lock.release(remove=remove)
 
 
 class Spools:
@@ -102,19 +114,21 @@ class Spools:
         if self._folder is None:
             return 0
         with self._changing:
+            self._folder.sweep()
             return sum(self._adopt(self._folder, path) for path in self._folder.found())
 
     def tidy(self) -> int:
         """Take out what is too old; remove adopted spools in which nothing is left; how many."""
-        if self._reserve is not None:
-            self._reserve.make()
         for spool in self.all():
             try:
                 spool.tidy()
             except SpoolFull as error:
                 logger.warning("the spool is not tidied: %s", error, extra={"event.action": "spool.not_tidied"})
         with self._changing:
-            return sum(self._remove_drained(path) for path in list(self._adopted))
+            count = sum(self._remove_drained(path) for path in list(self._adopted))
+        if self._reserve is not None:
+            self._reserve.make()
+        return count
 
     def close(self) -> None:
         """Close all. What waits stays on the disk for the next process; a file in which nothing is left goes."""
@@ -253,7 +267,7 @@ def _safe(part: str) -> str:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+    for each in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm"), reserve_path(path), path):
         each.unlink(missing_ok=True)
 
 

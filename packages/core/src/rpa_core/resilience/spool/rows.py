@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import struct
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 from rpa_core.resilience.spool.model import DeadEntry, Entry, New
 
@@ -19,6 +20,7 @@ _ENTRY = """SELECT entry.seq, id, kind, stream, body, keep, put_at, tries, check
 FROM entry LEFT JOIN body ON body.seq = entry.seq """
 _DEAD = """SELECT dead.seq, id, kind, stream, body, keep, put_at, tries, checksum, reason, died_at
 FROM dead LEFT JOIN body ON body.seq = dead.seq """
+_BY_SEQ = {"entry": _ENTRY, "dead": _ENTRY.replace("entry", "dead")}
 _HEADS = """WITH RECURSIVE each(stream) AS (
     SELECT min(stream) FROM entry WHERE kind = :kind
     UNION ALL
@@ -28,18 +30,23 @@ _HEADS = """WITH RECURSIVE each(stream) AS (
 SELECT (SELECT min(seq) FROM entry WHERE kind = :kind AND stream = each.stream) AS seq, stream
 FROM each WHERE stream IS NOT NULL ORDER BY seq"""
 
+# The first rows of a kind, merged from its two halves in the index by age.
+_FIRST = """SELECT seq, stream FROM entry WHERE kind = :kind AND keep = 0
+UNION ALL SELECT seq, stream FROM entry WHERE kind = :kind AND keep = 1 ORDER BY seq LIMIT :limit"""
+_FIRST_ROWS = 400
+
 Row = tuple[Entry, bool]  # and whether it is what was put
 
 
-def size_of(body: bytes) -> int:
+def size_of(body_bytes: int) -> int:
     """What an entry takes on the disk, about, in bytes: long bodies fill whole pages."""
-    whole = len(body) if len(body) < _PAGE_BYTES // 2 else -(-len(body) // _PAGE_BYTES) * _PAGE_BYTES
+    whole = body_bytes if body_bytes < _PAGE_BYTES // 2 else -(-body_bytes // _PAGE_BYTES) * _PAGE_BYTES
     return OVERHEAD_BYTES + whole
 
 
 def checksum(new: New, put_at: float) -> bytes:
     """Of all that a deliverer gets to see, and of its place: a body under another id is damage too."""
-    names = [text.encode() for text in (new.id, new.kind, new.stream)]
+    names = [text.encode(errors="replace") for text in (new.id, new.kind, new.stream)]
     head = struct.pack("<3I?d", *map(len, names), new.keep, put_at)
     return hashlib.blake2b(b"".join((head, *names, new.body)), digest_size=16).digest()
 
@@ -49,11 +56,13 @@ def is_known(db: sqlite3.Connection, id_: str) -> bool:
     return bool(db.execute(_KNOWN, {"id": id_}).fetchone()[0])
 
 
-def insert(db: sqlite3.Connection, new: New, put_at: float) -> None:
-    """At the end of its stream."""
-    fields = (new.id, new.kind, new.stream, new.keep, put_at, size_of(new.body), checksum(new, put_at))
+def insert(db: sqlite3.Connection, new: New, put_at: float) -> int:
+    """At the end of its stream; its place in the order of all."""
+    fields = (new.id, new.kind, new.stream, new.keep, put_at, size_of(len(new.body)), checksum(new, put_at))
     seq = db.execute(_INSERT, fields).lastrowid
+    assert seq is not None
     db.execute("INSERT INTO body VALUES (?, ?)", (seq, new.body))
+    return seq
 
 
 def delete(db: sqlite3.Connection, seq: int) -> None:
@@ -62,14 +71,35 @@ def delete(db: sqlite3.Connection, seq: int) -> None:
     db.execute("DELETE FROM body WHERE seq = ?", (seq,))
 
 
-def head_seqs(db: sqlite3.Connection, kind: str) -> list[tuple[int, str]]:
-    """(seq, stream) of the head of every stream, oldest first; looks once into the index for each stream."""
-    return db.execute(_HEADS, {"kind": kind}).fetchall()
+def heads(db: sqlite3.Connection, kind: str, limit: int, without: Collection[str]) -> list[int]:
+    """The oldest of each stream but of those `without`, oldest first.
+
+    Usually they are among the first rows. If not, few streams hold many rows, or many streams are left out: then the
+    index is asked once for each stream.
+    """
+    found: dict[str, int] = {}
+    rows = db.execute(_FIRST, {"kind": kind, "limit": _FIRST_ROWS}).fetchall()
+    for seq, stream in rows:
+        if stream not in without and stream not in found:
+            found[stream] = seq
+            if len(found) == limit:
+                break
+    if len(found) == limit or len(rows) < _FIRST_ROWS:
+        return list(found.values())
+    every = db.execute(_HEADS, {"kind": kind}).fetchall()
+    return [seq for seq, stream in every if stream not in without][:limit]
 
 
-def by_seq(db: sqlite3.Connection, seq: int) -> Row | None:
-    """One that waits."""
-    row = db.execute(f"{_ENTRY} WHERE entry.seq = ?", (seq,)).fetchone()
+def waits(db: sqlite3.Connection, kind: str, stream: str) -> bool:
+    """Whether anything of the stream does."""
+    return (
+        db.execute("SELECT 1 FROM entry WHERE kind = ? AND stream = ? LIMIT 1", (kind, stream)).fetchone() is not None
+    )
+
+
+def by_seq(db: sqlite3.Connection, seq: int, table: Literal["entry", "dead"] = "entry") -> Row | None:
+    """One that waits, or is dead."""
+    row = db.execute(f"{_BY_SEQ[table]} WHERE {table}.seq = ?", (seq,)).fetchone()
     return _row(row) if row else None
 
 

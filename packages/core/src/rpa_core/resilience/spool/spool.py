@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from rpa_core.resilience.spool import letters, rows
-from rpa_core.resilience.spool.database import Database, DiskFull, damaged
+from rpa_core.resilience.spool.database import Database, DiskFull
 from rpa_core.resilience.spool.model import DeadEntry, Entry, Listener, New, Share, SpoolDepth, SpoolFull
 from rpa_core.resilience.spool.reserve import Reserve
 from rpa_core.resilience.spool.room import Room
+from rpa_core.resilience.spool.sqlite import damaged
 
 logger = logging.getLogger("rpa.spool")
 _READ_BYTES = 8 * 2**20  # of bodies that `heads` reads at a time, beyond the first
@@ -90,22 +91,21 @@ class Spool:
         def find(db: sqlite3.Connection) -> list[rows.Row]:
             found: list[rows.Row] = []
             size = 0
-            for seq, stream in rows.head_seqs(db, kind):
-                if len(found) == limit or size > _READ_BYTES:
+            for seq in rows.heads(db, kind, limit, without):
+                row = rows.by_seq(db, seq)
+                if row is None:
+                    raise damaged(f"an index names row {seq}, which is not there")
+                found.append(row)
+                size += len(row[0].body)
+                if size > _READ_BYTES:
                     break
-                if stream not in without:
-                    row = rows.by_seq(db, seq)
-                    if row is None:
-                        raise damaged(f"an index names row {seq}, which is not there")
-                    found.append(row)
-                    size += len(row[0].body)
             return found
 
         return self._sound(lambda: self._db.read(find, []))
 
-    def streams(self, kind: str) -> frozenset[str]:
-        """Those in which something waits."""
-        return self._db.read(lambda db: frozenset(stream for _, stream in rows.head_seqs(db, kind)), frozenset())
+    def waits(self, kind: str, stream: str) -> bool:
+        """Whether anything of the stream does."""
+        return self._db.read(lambda db: rows.waits(db, kind, stream), False)
 
     def entries(self, kind: str, stream: str | None = None, *, limit: int = -1) -> list[Entry]:
         """All that wait, in order, or the first `limit`. Damaged ones become dead letters."""
@@ -171,7 +171,7 @@ class Spool:
 
     def has_room(self, kind: str, size_bytes: int) -> bool:
         """Whether an entry with a body of so many bytes would be taken without dropping any."""
-        size = rows.size_of(bytes(0)) + size_bytes
+        size = rows.size_of(size_bytes)
         return self._db.read(lambda db: self._room.has(db, kind, size), False)
 
     def note(self, kind: str, name: str) -> bytes | None:

@@ -18,6 +18,7 @@ from rpa_core.errors import RpaError
 from rpa_core.resilience.spool import letters, rows
 from rpa_core.resilience.spool.locks import is_locked
 from rpa_core.resilience.spool.model import DeadEntry, SpoolDepth
+from rpa_core.resilience.spool.sqlite import connect, primary_code, transaction
 
 _BUSY_S = 10.0
 _KINDS = """SELECT kind, entries, size + dead_size, dead,
@@ -75,13 +76,13 @@ def retry(path: Path, id_: str) -> bool:
 
     The process that delivers the spool finds it within seconds.
     """
-    with _connection(path, "rw") as db, _transaction(db):
+    with _connection(path, "rw") as db, transaction(db, "IMMEDIATE"):
         return letters.put_back(db, id_, time.time())
 
 
 def discard(path: Path, id_: str) -> bool:
     """Throw a dead letter away; False if it is not here. Raises SpoolUnreadable."""
-    with _connection(path, "rw") as db, _transaction(db):
+    with _connection(path, "rw") as db, transaction(db, "IMMEDIATE"):
         return letters.discard(db, id_)
 
 
@@ -89,7 +90,7 @@ def discard(path: Path, id_: str) -> bool:
 def _connection(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     address = f"file:{quote(str(path.absolute()))}?mode={mode}"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)) as db:
+        with closing(connect(address, timeout_s=_BUSY_S, uri=True)) as db:
             if mode == "rw":
                 db.execute("PRAGMA synchronous = FULL")
             yield db
@@ -99,20 +100,8 @@ def _connection(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         raise SpoolUnreadable(f"{path}: {error.strerror}; run this as the user that the container runs as") from error
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
 def _advice(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = primary_code(error)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return "it is damaged; the next process of its flow puts it aside, `sqlite3 FILE .recover` reads what it can"
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

@@ -3,6 +3,8 @@
 driver    starts and ends a system
 worker    a worker as a node: signals, limits, readiness
 database  PostgreSQL as a node
-stand_in  a dependency: an HTTP server that answers its health path
+dependencies  Prefect and Alertmanager where they are installed
+stand_in  another dependency: an HTTP server that answers its health path
+small_disk  a bounded disk of one process, in a mount namespace
 throttle  a share of a CPU by stopping and continuing
 """

@@ -18,8 +18,9 @@ from rpa_core.store.migrate import migrate
 from rpa_testkit import probe
 from rpa_testkit.drivers.process.database import EmbeddedDatabase
 from rpa_testkit.drivers.process.dependencies import program_of
+from rpa_testkit.drivers.process.small_disk import SmallDisk, small_disk
 from rpa_testkit.drivers.process.worker import ProcessNode
-from rpa_testkit.drivers.protocol import Node
+from rpa_testkit.drivers.protocol import Node, NotPossible
 from rpa_testkit.drivers.settings import LEDGER, ROLE, rewrite, worker_environment
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.postgres import EmbeddedPostgres
@@ -32,7 +33,6 @@ from rpa_testkit.warden.processes import marked
 
 _ONLY_DOCKER = {
     "memory": "a process has no memory limit of its own without a cgroup, so nothing would be killed",
-    "disk-full": "a process shares its disk with the machine",
     "clock-skew": "a process shares the machine's clock",
 }
 
@@ -192,6 +192,7 @@ def _worker(
         env={**_own_environment(), **environment, **settings},
         log=logs / f"{name}.log",
         health=f"http://{HOST}:{health}/health/ready",
+        disk=_disk(topology, system.folder / "tmp" / name),
     )
     return node, health
 
@@ -212,6 +213,12 @@ def _add_dependency(dependency: Dependency, system: ProcessSystem, logs: Path, e
         family=True,
     )
     system.add((node, port))
+
+
+def _disk(topology: Topology, folder: Path) -> SmallDisk | None:
+    with suppress(NotPossible):  # then the fault is not run, and says why
+        return small_disk(folder) if topology.small_disk else None
+    return None
 
 
 def _own_environment() -> dict[str, str]:

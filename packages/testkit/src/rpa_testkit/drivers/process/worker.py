@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from rpa_testkit.drivers.process.small_disk import SmallDisk
 from rpa_testkit.drivers.process.throttle import Throttle
 from rpa_testkit.drivers.protocol import NotPossible, Usage
 from rpa_testkit.processes import WorkerProcess
@@ -29,8 +30,12 @@ class ProcessNode:
         log: Path,
         health: str,
         family: bool = False,
+        disk: SmallDisk | None = None,
     ) -> None:
-        """`family`: a kill ends what it has started, too."""
+        """`family`: a kill ends what it has started, too. `disk` is the bounded one that it writes to."""
+        if disk is not None:
+            argv, env = disk.argv(argv), {**env, **disk.environment()}
+        self._disk = disk
         self.name = name
         self._family = family
         self._argv = tuple(argv)
@@ -149,14 +154,17 @@ class ProcessNode:
         return 0
 
     def fill_disk(self) -> None:
-        """Not possible."""
-        raise NotPossible("a process shares its disk with the machine: use the docker driver")
+        """NotPossible without a small one."""
+        self._bounded.fill(self._pid)
 
-    free_disk = fill_disk
+    def free_disk(self) -> None:
+        """Nothing if it has ended: its disk went with it."""
+        if self.running:
+            self._bounded.give_back(self._pid)
 
     def disk_free(self) -> int:
-        """Not possible."""
-        raise NotPossible("a process shares its disk with the machine: use the docker driver")
+        """NotPossible without a small one."""
+        return self._bounded.free_bytes(self._pid)
 
     def skew_clock(self, seconds: float) -> None:
         """Not possible."""
@@ -167,7 +175,9 @@ class ProcessNode:
         return 0.0
 
     def undo_of(self, what: str) -> Undo:
-        """SIGCONT, or the descriptors' limit."""
+        """SIGCONT, the descriptors' limit, or what fills its disk."""
+        if what == "disk":
+            return self._bounded.undo(self._pid)
         if what == "files":
             import resource
 
@@ -178,6 +188,12 @@ class ProcessNode:
     def reap(self) -> None:
         """End it whatever its state."""
         self.kill()
+
+    @property
+    def _bounded(self) -> SmallDisk:
+        if self._disk is None:
+            raise NotPossible(f"{self.name} shares its disk with the machine: use the docker driver")
+        return self._disk
 
     @property
     def _living(self) -> WorkerProcess:

@@ -47,7 +47,11 @@ def spools_in(folder: Path, incarnation: str) -> Spools:
 def recorder(path: Path) -> Callable[[str], None]:
     """Appends lines; what it took survives the process."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    return lambda text: os.write(descriptor, text.encode()) and None
+
+    def record(text: str) -> None:
+        os.write(descriptor, text.encode())
+
+    return record
 
 
 def receiver(record: Callable[[str], None], takes_s: float) -> Callable[[Spool, Entry], Verdict]:
@@ -74,10 +78,14 @@ def reporting(record: Callable[[str], None]) -> None:
     Spool.acknowledge = and_report  # type: ignore[method-assign]  # this process is for this alone
 
 
-def put_for_ever(spool: Spool, incarnation: str, record: Callable[[str], None], rand: random.Random) -> None:
-    """Some at a time, over some streams."""
+def put_for_ever(spool: Spool, incarnation: str, record: Callable[[str], None], at_most: int) -> None:
+    """Some at a time, over some streams; slowly when more than `at_most` wait, unless that is 0."""
+    rand = random.Random(incarnation)
     numbers = [0] * _STREAMS
+    waiting = threading.Event()
     while True:
+        if at_most:
+            waiting.wait(0.002 if spool.depth(KIND).entries < at_most else 0.05)
         names = []
         for _ in range(rand.choice((1, 1, 2, 5, 20))):
             stream = rand.randrange(_STREAMS)
@@ -89,14 +97,13 @@ def put_for_ever(spool: Spool, incarnation: str, record: Callable[[str], None], 
 
 def lose_by_acknowledging_first() -> None:
     """A mistake: what is sent is taken out before it is sent."""
-    handle, ask = Courier._handle, Courier._ask
+    ask = Courier._ask
 
     def ask_late(self: Courier, spool: Spool, entry: Entry) -> Verdict:
         spool.acknowledge(entry.id)
         return ask(self, spool, entry)
 
     Courier._ask = ask_late  # type: ignore[method-assign]  # a mistake on purpose
-    Courier._handle = handle  # type: ignore[method-assign]  # as it was
 
 
 def serve_the_newest_first() -> None:
@@ -167,7 +174,7 @@ def main() -> None:
     if given.deliver:
         Courier(KIND, spools.all, receiver(record, 0.001)).start()
         threading.Thread(target=tidy_for_ever, args=(spools,), daemon=True).start()
-    put_for_ever(spools.own, given.incarnation, record, random.Random(given.incarnation))
+    put_for_ever(spools.own, given.incarnation, record, at_most=50 if given.deliver else 0)
 
 
 def tidy_for_ever(spools: Spools) -> None:
