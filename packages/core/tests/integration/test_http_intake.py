@@ -16,7 +16,7 @@ import pytest
 from rpa_core.errors import StoreRefused, StoreUnavailable
 from rpa_core.formats import BadLine, decompressed, read
 from rpa_core.health.http_config import HttpConfig
-from rpa_core.health.intake_api import Accepted, BadLines, StatusView, Upload
+from rpa_core.health.intake_api import Accepted, BadLines, Hold, StatusView, Upload
 from rpa_core.health.monitor import HealthMonitor
 from rpa_core.health.server import HttpServer
 from rpa_testkit.waits import until
@@ -38,8 +38,8 @@ class MemoryIntake:
     def flows(self) -> Collection[str]:
         return ("rpa1", "rpa2")
 
-    def admit(self, flow: str) -> float | None:
-        return self.wait_s if flow == "rpa1" else None
+    def admit(self, flow: str) -> Hold | None:
+        return Hold("too many records wait", self.wait_s) if flow == "rpa1" and self.wait_s is not None else None
 
     def accept(self, upload: Upload) -> Accepted:
         self.uploads.append(upload)
@@ -221,6 +221,7 @@ def test_backpressure_answers_429_with_retry_after(port: int, intake: MemoryInta
     intake.wait_s = 7.2
     answer = post(port, b'{"a":1}\n')
     assert (answer.status, answer.headers["retry-after"]) == (429, "8")
+    assert "too many records wait" in answer.body["detail"]
     assert intake.uploads == []
     assert post(port, b'{"a":1}\n', flow="rpa2").status == 202, "another flow's gate is its own"
     intake.wait_s = None

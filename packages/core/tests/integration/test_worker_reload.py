@@ -6,6 +6,7 @@ import http.client
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ class PlainFile:
     def set(self, text: str) -> None:
         self.path.write_text(text)
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return {"intake_token_file": self.path}
 
 
@@ -72,7 +73,7 @@ class Kubernetes:
         link.symlink_to(data.name)
         link.replace(self._folder / "..data")
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return {"secrets_dir": self._folder}
 
 

@@ -79,13 +79,10 @@ class Admission:
 
     def check_gate(self, flow: str, free_places: int) -> None:
         """Refuse under backpressure, or where every place for an upload is taken."""
-        after_s = self._intake.admit(flow)
-        if after_s is not None:
-            detail = (
-                f"intake of {flow!r} is closed for now: too many records wait, or memory or disk "
-                "space is short; nothing was loaded, send the request again later"
-            )
-            raise Refused(try_later(429, "backpressure", detail, after_s))
+        hold = self._intake.admit(flow)
+        if hold is not None:
+            detail = f"intake of {flow!r} is closed for now: {hold.why}; nothing was loaded, send it again later"
+            raise Refused(try_later(429, "backpressure", detail, hold.after_s))
         if free_places <= 0:
             detail = f"{self._config.max_uploads} uploads are being worked on, which is the limit; try again"
             raise Refused(try_later(429, "too-many-uploads", detail, self._config.retry_after_s))

@@ -11,7 +11,7 @@ from psycopg_pool import PoolTimeout
 
 from rpa_core.errors import StoreUnavailable
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES
-from rpa_core.health.intake_api import Accepted, BadLines, Gate, KeyInUse, KeyReused, StatusView, Upload
+from rpa_core.health.intake_api import Accepted, BadLines, Gate, Hold, KeyInUse, KeyReused, StatusView, Upload
 from rpa_core.health.reading import Reading, Stopped
 from rpa_core.resilience.breaker import CircuitOpen
 from rpa_core.store import intake as ledger
@@ -65,7 +65,7 @@ class StoreIntake:
         """The flows that records may be posted to."""
         return self._flows() if callable(self._flows) else self._flows
 
-    def admit(self, flow: str) -> float | None:
+    def admit(self, flow: str) -> Hold | None:
         """What the gate says."""
         return self._gate.admit(flow) if self._gate is not None else None
 

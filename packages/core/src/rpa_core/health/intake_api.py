@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rpa_core.errors import InputError, RpaError, TransientError
 from rpa_core.formats.formats import Format
@@ -112,11 +112,18 @@ class StatusView(Protocol):
     def finished_at(self) -> datetime | None: ...
 
 
+class Hold(NamedTuple):
+    """Why no request is let in for now, in words for its sender, and after how many seconds to try again."""
+
+    why: str
+    after_s: float
+
+
 class Gate(Protocol):
     """Backpressure: whether records may come in now."""
 
-    def admit(self, flow: str) -> float | None:
-        """None to let a request for `flow` in, else the seconds after which to try again. Never blocks or raises."""
+    def admit(self, flow: str) -> Hold | None:
+        """None to let a request for `flow` in. Never blocks or raises."""
         ...
 
 
@@ -127,7 +134,7 @@ class IntakeApi(Protocol):
         """The flows that records may be posted to."""
         ...
 
-    def admit(self, flow: str) -> float | None:
+    def admit(self, flow: str) -> Hold | None:
         """As `Gate.admit`."""
         ...
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.errors import InputError, RpaError, SchemaError, StoreRefused, StoreUnavailable, TransientError
 from rpa_core.health.intake import StoreIntake, check_same
-from rpa_core.health.intake_api import Accepted, NotLoadedYet, StatusView, Upload
+from rpa_core.health.intake_api import Accepted, Hold, NotLoadedYet, StatusView, Upload
 from rpa_core.health.reading import Reading, Stopped
 from rpa_core.health.spooled_upload import Head, UnknownFormat, encode, head_of, upload_of
 from rpa_core.health.waiting_uploads import KIND, WaitingUploads
@@ -61,7 +61,7 @@ class SpooledIntake:
         """As `StoreIntake.flows`."""
         return self._store.flows()
 
-    def admit(self, flow: str) -> float | None:
+    def admit(self, flow: str) -> Hold | None:
         """As `StoreIntake.admit`."""
         return self._store.admit(flow)
 

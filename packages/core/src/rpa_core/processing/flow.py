@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -68,6 +69,10 @@ class FlowContext:
         return f"{self.flow}:{record.id}{suffix}"
 
 
+def _temporary() -> Path:
+    return Path(tempfile.mkdtemp(prefix="rpa-"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenContext:
     """What a flow's `open` gets: its settings, and the databases by name.
@@ -77,12 +82,14 @@ class OpenContext:
 
     A flow with effects of its own reaches `checkpoints` at FLOW_EFFECT_DONE, between its effect and its outcome.
     `breaker` gives the process's one breaker of a service by its name: for what the flow reaches by itself.
+    `temporary` makes a folder that is removed at the end of the worker, or by a later one where it was killed.
     """
 
     flow: str
     settings: Any
     databases: Mapping[str, Database]
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    temporary: Callable[[], Path] = field(default=_temporary)
     breaker: Callable[[str], CircuitBreaker] = CircuitBreaker
 
 

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
+from rpa_core.errors import ConfigError, StoreUnavailable, TransientError
 from rpa_core.observability.logs import Logging
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
 from rpa_core.processing.worker import Worker
+from rpa_core.resilience.disk.temporary import TemporaryFolder
 from rpa_core.runtime import guards, reload, schema, surface
 from rpa_core.runtime.gates import Gates
 from rpa_core.runtime.held import open_held
@@ -28,12 +31,15 @@ from rpa_core.runtime.monitoring import build_monitor
 from rpa_core.runtime.policies import worker_policy
 from rpa_core.runtime.stores import MAIN, Stores
 from rpa_core.runtime.telemetry import Telemetry
-from rpa_core.runtime.upkeep import Upkeep, label_of
+from rpa_core.runtime.upkeep import Upkeep, label_of, temporary_folder
 from rpa_core.runtime.watcher import Keeping, Watcher
 from rpa_core.store.lookup import FlowDepth
 from rpa_core.version import VERSION
+from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.runtime")
+_TOLD_TO_STOP = object()
+_AGAIN_S = 0.5
 _YOUNG_OBJECTS = 20_000  # more than a claim of records holds at once: without cycles, nothing is ever walked
 
 
@@ -84,6 +90,7 @@ class Container:
         self._wake = threading.Event()
         self._finished = threading.Event()
         self._reload = threading.Event()
+        self._loop: asyncio.Runner | None = None
         label = label_of(config)
         named = config.worker.worker_id or f"{label}:{os.getpid()}"
         self._owner = f"{named}:{uuid.uuid4().hex[:12]}"  # names are reused, incarnations are not
@@ -96,7 +103,6 @@ class Container:
             low=config.worker.low_water,
             memory_bytes=config.resource_limits.memory_bytes,
             metrics=self._metrics,
-            retry_after_s=config.intake.retry_after_s,
         )
         self._monitor = build_monitor(
             config,
@@ -129,11 +135,19 @@ class Container:
         with self._stack:
             try:
                 self._live()
-            except BaseException as error:
+            except Exception as error:
+                self._judge(error)
                 self._upkeep.fail(error)
                 raise
             self._upkeep.end()
         return End.RELOAD if self._reload.is_set() else End.DRAINED
+
+    def _judge(self, error: Exception) -> None:
+        """What came this far ends the life. The decision is counted and logged; about services it was so before."""
+        if isinstance(error, ConfigError):
+            self._stores.recovery.handle_configuration_error(error)
+        elif not isinstance(error, TransientError):
+            self._stores.recovery.handle_runtime_error(error)
 
     def _live(self) -> None:
         self._stores.watch_lines(self._stack)
@@ -156,7 +170,7 @@ class Container:
             self._manager,
             read=self._read,
             accept=self._begin_reload,
-            refuse=self._upkeep.refuse_configuration,
+            refuse=self._refuse_configuration,
             recover=self._upkeep.accept_configuration,
         )
         self._watch.start()
@@ -164,13 +178,26 @@ class Container:
         if self._orders.refused:
             self._upkeep.refuse_configuration(self._orders.refused)
         self._upkeep.on_cancel(self.drain)
-        if self._stores.wait(self._stop):
-            self._work(http.port)
+        resources = self._prepared()
+        if resources is not _TOLD_TO_STOP:
+            self._work(resources, http.port)
 
-    def _work(self, port: int) -> None:
-        self._check_schema()
-        loop = self._stack.enter_context(asyncio.Runner()) if self._flow.is_async else None
-        worker = self._worker(self._open_flow(), loop)  # the flow's resources close before the loop does
+    def _prepared(self) -> Any:
+        """What the flow opened, when all that it needs is there; again from the start where some of it went away."""
+        until_s = self._clock.monotonic() + self._config.dependency_timeout_s
+        while self._stores.wait(self._stop):
+            try:
+                self._check_schema()
+                return self._open_flow()
+            except StoreUnavailable as error:
+                if self._clock.monotonic() >= until_s:
+                    raise
+                logger.warning("starting again: %s", error, extra={"event.action": "worker.not_prepared"})
+                pause(self._stop, _AGAIN_S)
+        return _TOLD_TO_STOP
+
+    def _work(self, resources: Any, port: int) -> None:
+        worker = self._worker(resources)
         watcher = Watcher(
             database=self._stores.databases[MAIN],
             flow=self._flow.name,
@@ -214,6 +241,10 @@ class Container:
         counts = {f"records.{name}": number for name, number in self._events.counts._asdict().items()}
         logger.info("%s drained", self._flow.name, extra={"event.action": "worker.stopped", **counts})
 
+    def _refuse_configuration(self, problems: tuple[str, ...]) -> None:
+        self._stores.recovery.handle_configuration_error(ConfigError(problems))
+        self._upkeep.refuse_configuration(problems)
+
     def _begin_reload(self, manager: ContainerConfigManager) -> None:
         found = manager.load_container_config().database_connections
         self._stores.adopt({name: database.dsn() for name, database in found.items()})
@@ -235,6 +266,8 @@ class Container:
         schema.check(self._flow, self._stores.dsns)
 
     def _open_flow(self) -> Any:
+        if self._flow.is_async and self._loop is None:  # the flow's resources close before the loop does
+            self._loop = self._stack.enter_context(asyncio.Runner())
         if self._flow.open is None:
             return None
         context = OpenContext(
@@ -243,10 +276,16 @@ class Container:
             databases=self._stores.databases,
             breaker=self._stores.recovery.implement_circuit_breaker,
             checkpoints=self._checkpoints,
+            temporary=self._temporary,
         )
         return self._stack.enter_context(self._flow.open(context))
 
-    def _worker(self, resources: Any, loop: asyncio.Runner | None) -> Worker:
+    def _temporary(self) -> Path:
+        folder = TemporaryFolder(temporary_folder(), self._flow.name)
+        self._stack.callback(folder.remove)
+        return folder.path
+
+    def _worker(self, resources: Any) -> Worker:
         policy = worker_policy(self._config)
         gates = [self._gates.memory, self._gates.disk]
         if self._flow.next_flow:
@@ -273,7 +312,7 @@ class Container:
             events=self._events,
             clock=self._clock,
             checkpoints=self._checkpoints,
-            loop=loop,
+            loop=self._loop,
             held=held.work,
             recovery=self._stores.recovery_of_ledger(
                 reload_secrets=self._watch.look_now,

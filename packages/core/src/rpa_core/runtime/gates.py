@@ -23,14 +23,11 @@ class Gates:
     The intake asks per flow; the worker looks at memory, at the disks and at its target.
     """
 
-    def __init__(
-        self, *, high: float, low: float, memory_bytes: int | None, metrics: Metrics, retry_after_s: float = 5.0
-    ) -> None:
+    def __init__(self, *, high: float, low: float, memory_bytes: int | None, metrics: Metrics) -> None:
         self._high = high
         self._low = low
         self._memory_bytes = memory_bytes
         self._metrics = metrics
-        self._retry_after_s = retry_after_s
         self._guard = threading.Lock()
         self._queues: dict[str, Gate] = {}
         self.memory = Gate("memory", high=_MEMORY_HIGH, low=_MEMORY_LOW)
@@ -44,10 +41,6 @@ class Gates:
             if flow not in self._queues:
                 self._queues[flow] = Gate(f"queue {flow}", high=self._high, low=self._low)
             return self._queues[flow]
-
-    def admit(self, flow: str) -> float | None:
-        """For the intake into `flow`: None to go on, else the seconds after which to ask again."""
-        return self._retry_after_s if self.reason(flow) is not None else None
 
     def reason(self, flow: str) -> str | None:
         """What closes the intake into `flow`: disk, memory or queue; None while it is open."""

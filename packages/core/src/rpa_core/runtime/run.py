@@ -116,6 +116,9 @@ class _Process:
         except RpaError as error:
             logger.critical("%s", error, extra={"event.action": "worker.failed", "error.code": error.code})
             raise
+        except Exception as error:
+            logger.critical("a defect: %s", error, exc_info=error, extra={"event.action": "worker.failed"})
+            raise RpaError(f"a defect ended the worker: {type(error).__name__}: {error}") from error
         finally:
             self._container = None
             logging_.stop()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.config.models import ContainerConfig
 from rpa_core.health.http_config import HttpConfig
+from rpa_core.health.intake_api import Hold, IntakeApi
 from rpa_core.health.monitor import HealthMonitor
 from rpa_core.health.server import HttpServer
 from rpa_core.observability.metrics import Metrics
@@ -22,7 +23,6 @@ from rpa_core.runtime.gates import Gates
 if TYPE_CHECKING:
     import psycopg
 
-    from rpa_core.health.intake_api import IntakeApi
     from rpa_core.health.waiting_uploads import WaitingUploads
     from rpa_core.resilience.spool.spool import Spool
     from rpa_core.store.database import Database
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _PACE = RetryPolicy(max_attempts=0, base_s=0.5, cap_s=2.0)
 _ANY_BYTES = 2**62  # what was taken in was within the limits of its time
 _STOP_S = 1.0
+_WHY = {
+    "disk": "disk space of this container is short",
+    "memory": "memory of this container is short",
+    "queue": "too many records wait",
+}
 
 
 class Surface:
@@ -134,16 +139,15 @@ class _Backpressure:
         self._waiting = waiting
         self._retry_after_s = retry_after_s
 
-    def admit(self, flow: str) -> float | None:
+    def admit(self, flow: str) -> Hold | None:
         """As `Gate.admit`."""
-        after_s = self._gates.admit(flow)
-        if after_s is not None:
-            return after_s
+        if (why := self._gates.reason(flow)) is not None:
+            return Hold(_WHY[why], self._retry_after_s)
         _, records = self._waiting.count(flow)
         depth = self._gates.depths.get(flow)
         unfinished = depth.unfinished if depth is not None else 0
         too_many = records and unfinished + records >= self._gates.queue(flow).high
-        return self._retry_after_s if too_many else None
+        return Hold(_WHY["queue"], self._retry_after_s) if too_many else None
 
 
 class _Single:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpa_core.config.models import ContainerConfig
+from rpa_core.errors import ConfigError
 from rpa_core.observability.logs import Logging
 from rpa_core.observability.metrics import Metrics
 from rpa_core.prefect.model import Counts
@@ -84,7 +85,7 @@ class Upkeep:
             breaker=recovery.implement_circuit_breaker("prefect"),
             on_refusal=self._on_prefect_refusal,
         )
-        self._keeper = SpoolKeeper(self.spools, metrics, stop)
+        self._keeper = SpoolKeeper(self.spools, metrics, stop, on_dead=self._on_dead)
         self._lives = lives.Lives(
             directory,
             flow=self._flow,
@@ -99,7 +100,7 @@ class Upkeep:
             alerts=self.alerts,
             gates=gates,
             metrics=metrics,
-            temporary=Path(tempfile.gettempdir()),
+            temporary=temporary_folder(),
             log_files=logging_.files,
         )
 
@@ -148,11 +149,11 @@ class Upkeep:
         self._report("failed", f"{type(error).__name__}: {error}")
         self.alerts.raise_(catalogue.worker_ending(self._flow, error))
         if isinstance(error, Exception):
-            self._lives.end()  # it has told what is wrong: the platform's own backoff is enough
+            self._lives.end(well=False)  # it has told what is wrong: the platform's own backoff is enough
 
     def crash(self, alert: Alert, message: str) -> None:
         """The process is about to end by itself, without unwinding."""
-        within(_LAST_REPORT_S, lambda: self._last_words(alert, message))
+        within(_LAST_REPORT_S + self._config.alerts.timeout_s, lambda: self._last_words(alert, message))
         self._logging.flush()
 
     def refuse_configuration(self, problems: tuple[str, ...]) -> None:
@@ -188,6 +189,10 @@ class Upkeep:
             )
             pause(self._stop, wait_s)
 
+    def _on_dead(self, kind: str, reason: str) -> None:
+        if kind != "alert":  # which nobody took: another one would fare no better
+            self.alerts.raise_(catalogue.spool_dead(self._flow, kind, reason))
+
     def _on_prefect_refusal(self, words: str | None) -> None:
         if words is None:
             self.alerts.resolve("PrefectRefuses", "refused")
@@ -195,14 +200,22 @@ class Upkeep:
             self.alerts.raise_(catalogue.prefect_refuses(self._flow, words))
 
     def _last_words(self, alert: Alert, message: str) -> None:
-        self._report("crashed", message)
         self.alerts.raise_(alert)
+        self._report("crashed", message)
         if self.reporting is not None:
             self.reporting.stop(_LAST_ALERT_S)  # what is spooled in memory is gone otherwise
 
     def _report(self, state: Literal["completed", "failed", "crashed", "cancelled"], message: str) -> None:
         if self.reporting is not None:
             self.reporting.end(state, message)
+
+
+def temporary_folder() -> Path:
+    """Where temporary files go. Raises ConfigError on a read-only root file system without one."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise ConfigError(("TMPDIR  no folder for temporary files can be written; mount a tmpfs at /tmp",)) from error
 
 
 def label_of(config: ContainerConfig) -> str:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rpa.store")
 _LOOK_S = 1.0
+_FAILED = {"event.action": "store.watch_failed"}
 _OWED_S = 12.0  # with the time of a connection attempt on top, well below the age of a heartbeat that is allowed
 
 
@@ -115,4 +116,8 @@ class LineWatch:
 
     def _run(self) -> None:
         while not pause(self._stop, _LOOK_S):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # The next look may go better, and nobody else cuts.
+                logger.exception("looking at the lines to %s failed", self._name, extra=_FAILED)
