@@ -25,25 +25,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rpa_core.config.manager import ContainerConfigManager
     from rpa_core.config.models import ContainerConfig
-    from rpa_core.errors import RpaError
+    from rpa_core.errors import RpaError, TransientError
     from rpa_core.health.model import HealthStatus
     from rpa_core.health.monitor import HealthMonitor
     from rpa_core.processing.flow import Flow, FlowContext, OpenContext, Record
     from rpa_core.processing.outcome import Done, Emit, Retry, SetAside
+    from rpa_core.resilience.breaker import BreakerPolicy, CircuitBreaker, CircuitOpen
+    from rpa_core.resilience.recovery import ErrorRecoveryManager, RecoveryAction
     from rpa_core.resilience.retry import RetryPolicy
     from rpa_core.runtime.run import run_flow
     from rpa_core.services.orchestrator import ServiceOrchestrator
     from rpa_core.services.validator import ConfigurationValidator
+    from rpa_core.store.database import Database
     from rpa_core.store.intake import NewRecord, enqueue
 
     __version__: str
 
 __all__ = [
+    "BreakerPolicy",
+    "CircuitBreaker",
+    "CircuitOpen",
     "ConfigurationValidator",
     "ContainerConfig",
     "ContainerConfigManager",
+    "Database",
     "Done",
     "Emit",
+    "ErrorRecoveryManager",
     "Flow",
     "FlowContext",
     "HealthMonitor",
@@ -51,11 +59,13 @@ __all__ = [
     "NewRecord",
     "OpenContext",
     "Record",
+    "RecoveryAction",
     "Retry",
     "RetryPolicy",
     "RpaError",
     "ServiceOrchestrator",
     "SetAside",
+    "TransientError",
     "__version__",
     "enqueue",
     "run_flow",
@@ -64,11 +74,16 @@ __all__ = [
 
 def _homes() -> dict[str, str]:
     return {
+        "BreakerPolicy": "resilience.breaker",
+        "CircuitBreaker": "resilience.breaker",
+        "CircuitOpen": "resilience.breaker",
         "ConfigurationValidator": "services.validator",
         "ContainerConfig": "config.models",
         "ContainerConfigManager": "config.manager",
+        "Database": "store.database",
         "Done": "processing.outcome",
         "Emit": "processing.outcome",
+        "ErrorRecoveryManager": "resilience.recovery",
         "Flow": "processing.flow",
         "FlowContext": "processing.flow",
         "HealthMonitor": "health.monitor",
@@ -76,11 +91,13 @@ def _homes() -> dict[str, str]:
         "NewRecord": "store.intake",
         "OpenContext": "processing.flow",
         "Record": "processing.flow",
+        "RecoveryAction": "resilience.recovery",
         "Retry": "processing.outcome",
         "RetryPolicy": "resilience.retry",
         "RpaError": "errors",
         "ServiceOrchestrator": "services.orchestrator",
         "SetAside": "processing.outcome",
+        "TransientError": "errors",
         "enqueue": "store.intake",
         "run_flow": "runtime.run",
     }
