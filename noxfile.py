@@ -123,8 +123,9 @@ def prefect(session: nox.Session) -> None:
 @nox.session(requires=["build"], default=False)
 def chaos(session: nox.Session) -> None:
     """Faults on purpose: a short selection on processes and containers, or what `-- SCENARIO --seed 7` asks for."""
-    prepare(session, "test", wheels=EVERYTHING)
-    short = ["everything", "resources", "prefect-away", "--driver", "both", "--seed", "1"]
+    prepare(session, "prefect", wheels=EVERYTHING)
+    outages = ["prefect-errors", "password-rotated", "database-partition", "disk-filled"]
+    short = ["everything", "resources", *outages, "--driver", "both", "--seed", "1"]
     arguments = session.posargs or short
     if "process" not in arguments:  # the images of this tree; a user may have no engine to build them with
         session.run("invoke", "build.selective", success_codes=[0] if CI else [0, 1])

@@ -66,7 +66,7 @@ LOCKS = (
         name="prefect",
         use="everything, beside a real Prefect server",
         members=("core[http,prefect]", "flows[prefect]", "testkit[docker]"),
-        groups=("test", "prefect"),
+        groups=("test", "tasks", "prefect"),
     ),
     Lock(
         name="typing",
