@@ -155,7 +155,7 @@ def _cut_by_max_id() -> Iterator[None]:
 
 
 def _ledger(mutant: type[Ledger]) -> Callable[[], AbstractContextManager[Any]]:
-    return lambda: mock.patch("rpa_core.runtime.run.Ledger", mutant)
+    return lambda: mock.patch("rpa_core.runtime.stores.Ledger", mutant)
 
 
 IN_WORKERS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = MappingProxyType(
@@ -189,7 +189,7 @@ def planting(scenario: Scenario, name: str) -> Iterator[Scenario]:
 
 def main(arguments: list[str]) -> int:
     """Run a worker with the defect named by the environment."""
-    import rpa_core.runtime.run  # noqa: F401 - what is patched must be there
+    import rpa_core.runtime.stores  # noqa: F401 - what is patched must be there
     from rpa_testkit import worker
 
     name = os.environ.get(VARIABLE, "")

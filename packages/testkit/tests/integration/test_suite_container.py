@@ -14,6 +14,7 @@ from rpa_core.errors import UsageError
 from rpa_testkit import AutomatedTestFramework, ContainerTestSuite, Minima, TestSuite, TestValidator
 from rpa_testkit.scenario.model import Service, Topology
 from rpa_testkit.suite.runs import Runs
+from rpa_testkit.waits import until
 from rpa_testkit.warden.client import Warden
 from rpa_testkit.warden.processes import marked
 
@@ -155,7 +156,7 @@ def test_the_framework_leaves_nothing_but_its_reports(tmp_path: Path) -> None:
         assert report.status == "passed"
         assert {path.suffix for path in report.files} == {".json", ".xml", ".md", ".html"}
         assert report.replay.endswith(str(report.files[0].parent))
-    assert not Path(environment.warden).exists()
+    until(lambda: not Path(environment.warden).exists(), 10, "the warden to be gone")
     assert not marked([report.run_id for report in reports])
     framework.cleanup_test_environment()
 

@@ -23,6 +23,7 @@ _QUICK = {
     "CONTAINER_PREFECT_PROGRESS": "2",
     "CONTAINER_RELOAD_INTERVAL": "0.5",
     "CONTAINER_DISK_INTERVAL": "0.5",
+    "CONTAINER_CRASH_BACKOFF_MAX": "0",  # crashes are meant here, and a worker that waits meets no further fault
 }
 
 
