@@ -7,6 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -183,9 +184,11 @@ def test_alertmanager_is_the_real_one_behind_an_edge_of_each_worker(starting: St
 
 
 @pytest.mark.requirement("R8.4")
-def test_a_worker_s_spool_outlives_it(starting: Starting) -> None:
-    """The next incarnation finds what was left, and so does the tester; the secret's file can be replaced."""
+def test_a_worker_s_spool_outlives_it(starting: Starting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next incarnation finds what was left, and so does the tester; the run's folder may be a relative one."""
     topology = Topology(services=(Service(replicas=1),), secret_file=True)
+    monkeypatch.chdir(starting.folder.parent)
+    monkeypatch.setattr(starting, "folder", Path(starting.folder.name))
     with starting(topology) as system:
         run = Run(starting.id, system, starting.folder)
         run.wait_ready("worker-1")

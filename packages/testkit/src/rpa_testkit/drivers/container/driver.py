@@ -71,6 +71,7 @@ class ContainerDriver:
         self, topology: Topology, folder: Path, *, run_id: str, seed: int, warden: Warden
     ) -> Iterator[ContainerSystem]:
         """All containers are created at once; PostgreSQL and the proxy run first, the rest when the ledger is there."""
+        folder = folder.absolute()  # workers have working folders of their own
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:

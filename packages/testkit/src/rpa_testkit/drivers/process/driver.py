@@ -58,6 +58,7 @@ class ProcessDriver:
     ) -> Iterator[ProcessSystem]:
         """All at once: workers are loaded while PostgreSQL starts, and their edges hold them back until it is there."""
         environment = {mark.VARIABLE: run_id}
+        folder = folder.absolute()  # workers have working folders of their own
         logs = folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="ledger") as meanwhile:
