@@ -27,6 +27,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer({"id": str(uuid.uuid4()), "name": "noop"}, 201)
 
+    def do_PATCH(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(204)
+        self.end_headers()
+
     def _answer(self, body: object, status: int = 200) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)

@@ -7,7 +7,8 @@ which a run makes none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Self
 
 from benchmarks import figures, noop, race
@@ -35,23 +36,46 @@ def measure(bench: Bench) -> Iterator[Figure]:
                     )
                 )
             bench.say(f"without {plain[-1].records_per_s:,.0f}/s, with {kept[-1].records_per_s:,.0f}/s")
-    speeds = [figures.of("", [each.records_per_s for each in side], "").value for side in (plain, kept)]
-    yield figures.of(
-        "no-op flow, nothing around it", [each.records_per_s for each in plain], "records/s", note="2 workers"
-    )
-    yield figures.of(
+    yield _speed("no-op flow, nothing around it", plain, "2 workers")
+    yield _speed(
         "no-op flow, everything around it",
-        [each.records_per_s for each in kept],
-        "records/s",
-        note="reports to Prefect, spool, alerts, log files, a look at disks and secrets, each at its default pace",
+        kept,
+        "reports to Prefect, spool, alerts, log files, a look at disks and secrets, each at its default pace",
     )
-    yield Figure(
-        name="cost of reports, spool, breakers and disk care",
-        value=100 * (1 - speeds[1] / speeds[0]),
+    yield _cost(
+        "cost of it in throughput",
+        [1 / each.records_per_s for each in plain],
+        [1 / each.records_per_s for each in kept],
+        "median times compared; samples are runs next to each other",
+    )
+    yield _cost(
+        "cost of it in CPU",
+        [each.worker_cpu_us + each.server_cpu_us for each in plain],
+        [each.worker_cpu_us + each.server_cpu_us for each in kept],
+        "workers and their PostgreSQL sessions, per record: what a busy machine cannot blur",
+    )
+
+
+def _speed(name: str, races: Sequence[race.Race], note: str) -> Figure:
+    return figures.of(
+        name,
+        [each.records_per_s for each in races],
+        "records/s",
+        note=note,
+        worker_cpu_us_per_record=[round(each.worker_cpu_us, 3) for each in races],
+        server_cpu_us_per_record=[round(each.server_cpu_us, 3) for each in races],
+    )
+
+
+def _cost(name: str, without: Sequence[float], with_it: Sequence[float], note: str) -> Figure:
+    """By how many percent `with_it` is more; both in the same order of runs."""
+    return Figure(
+        name=name,
+        value=100 * (median(with_it) / median(without) - 1),
         unit="%",
         bar=figures.at_most(3.0),
-        samples=[100 * (1 - k.records_per_s / p.records_per_s) for p, k in zip(plain, kept, strict=True)],
-        note="the median speeds compared; samples are runs next to each other",
+        samples=[100 * (after / before - 1) for before, after in zip(without, with_it, strict=True)],
+        note=note,
     )
 
 
