@@ -255,5 +255,5 @@ def _quiet(what: str) -> Iterator[None]:
     """The boundary between the work and its reports: one that fails is logged, and the work goes on."""
     try:
         yield
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001 - see above
         _log.exception("reporting the %s to Prefect failed", what, extra={"event.action": "prefect.report_failed"})
