@@ -98,27 +98,29 @@ def test_a_deleted_file_leaves_the_containers(loop: Loop) -> None:
 
 def test_a_renamed_folder_arrives_as_one(loop: Loop) -> None:
     """The old package is gone with its folder: an empty one could still be imported."""
-    shutil.move(loop.root / CORE / "resilience", loop.root / CORE / "patience")
-    loop.take_in(f"{CORE}/resilience", f"{CORE}/patience", f"{CORE}/patience/retry.py", f"{CORE}/patience/__init__.py")
-    assert set(loop.engine.removed) == {"/app/core/rpa_core/resilience"}
+    shutil.move(loop.root / CORE / "resilience/disk", loop.root / CORE / "patience")
+    loop.take_in(
+        f"{CORE}/resilience/disk", f"{CORE}/patience", f"{CORE}/patience/space.py", f"{CORE}/patience/__init__.py"
+    )
+    assert set(loop.engine.removed) == {"/app/core/rpa_core/resilience/disk"}
     files = loop.engine.files["rpa-rpa1-2"]
-    assert "/app/core/rpa_core/patience/retry.py" in files
-    assert not any("/resilience/" in path for path in files)
-    line = next(line for line in loop.said if "patience/retry.py" in line)
-    assert line.startswith(f"{CORE}/patience/retry.py (renamed from {CORE}/resilience/retry.py) -> rpa-base -> ")
+    assert "/app/core/rpa_core/patience/space.py" in files
+    assert not any("/resilience/disk/" in path for path in files)
+    line = next(line for line in loop.said if "patience/space.py" in line)
+    assert line.startswith(f"{CORE}/patience/space.py (renamed from {CORE}/resilience/disk/space.py) -> rpa-base -> ")
 
 
 def test_a_folder_in_the_place_of_another(loop: Loop) -> None:
     """Two moves, and events that name folders alone: every file below is looked at."""
-    folder = loop.root / CORE / "resilience"
+    folder = loop.root / CORE / "resilience/disk"
     (folder.parent / "fresh").mkdir()
     for path in folder.iterdir():
         (folder.parent / "fresh" / path.name).write_text(f"# fresh {path.name}\n")
     shutil.rmtree(folder)
     (folder.parent / "fresh").rename(folder)
-    loop.take_in(f"{CORE}/resilience", f"{CORE}/fresh")
-    assert loop.engine.files["rpa-rpa1-1"]["/app/core/rpa_core/resilience/retry.py"][0] == b"# fresh retry.py\n"
-    assert any(line.startswith(f"{CORE}/resilience/retry.py (edited) -> ") for line in loop.said)
+    loop.take_in(f"{CORE}/resilience/disk", f"{CORE}/fresh")
+    assert loop.engine.files["rpa-rpa1-1"]["/app/core/rpa_core/resilience/disk/space.py"][0] == b"# fresh space.py\n"
+    assert any(line.startswith(f"{CORE}/resilience/disk/space.py (edited) -> ") for line in loop.said)
     assert loop.orchestrator.detect_code_changes() == Changes()
 
 
