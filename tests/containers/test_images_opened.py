@@ -30,7 +30,8 @@ sys.addaudithook(hook)
 flow = import_module(sys.argv[2]).FLOW
 from rpa_core.processing.flow import OpenContext
 from rpa_core.errors import TransientError
-nowhere = dict.fromkeys(("rpa_db", "survey_hub"), "postgresql://127.0.0.1:1/none?connect_timeout=2")
+from rpa_core.store.database import Database
+nowhere = {name: Database(name, "postgresql://127.0.0.1:1/none") for name in ("rpa_db", "survey_hub")}
 settings = flow.settings() if flow.settings else None
 try:
     with flow.open(OpenContext(flow=flow.name, settings=settings, databases=nowhere)):
@@ -41,7 +42,7 @@ import rpa_core
 for name in rpa_core.__all__:
     getattr(rpa_core, name)
 from rpa_core.cli.main import main
-for command in (["--help"], ["config", "page"], ["run", "--help"], ["db", "--help"], ["records", "--help"]):
+for command in (["--help"], ["config", "page"], *([name, "--help"] for name in ("run", "db", "records", "spool"))):
     sys.argv = ["rpa", *command]
     sys.stdout, kept = open(os.devnull, "w"), sys.stdout
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -95,14 +96,16 @@ def _read_only_root(container: Container, _: Target) -> list[str]:
     return [] if "Read-only file system" in said else [f"writing was refused for another reason: {said!r}"]
 
 
-def _isolated(container: Container, _: Target) -> list[str]:
+def _isolated(container: Container, target: Target) -> list[str]:
+    """Of this machine it can write its own spool and nothing else."""
+    spool = target.system.spool.resolve()
     host = container.attrs["HostConfig"]
     wrong = ["it is privileged"] if host["Privileged"] else []
     wrong += [f"{name} is the machine's" for name in ("NetworkMode", "PidMode", "IpcMode") if host[name] == "host"]
     for mount in container.attrs["Mounts"]:
         if mount["Source"].endswith("docker.sock"):
             wrong.append("it has the Engine's socket")
-        if mount["RW"] and mount["Type"] == "bind":
+        if mount["RW"] and mount["Type"] == "bind" and not Path(mount["Source"]).is_relative_to(spool):
             wrong.append(f"it can write {mount['Source']} of this machine")
     for published in container.attrs["NetworkSettings"]["Ports"].values():
         wrong += [f"it is reachable at {each['HostIp']}" for each in published or () if each["HostIp"] != HOST]
