@@ -99,9 +99,7 @@ def test_a_deleted_file_leaves_the_containers(loop: Loop) -> None:
 def test_a_renamed_folder_arrives_as_one(loop: Loop) -> None:
     """The old package is gone with its folder: an empty one could still be imported."""
     shutil.move(loop.root / CORE / "resilience/disk", loop.root / CORE / "patience")
-    loop.take_in(
-        f"{CORE}/resilience/disk", f"{CORE}/patience", f"{CORE}/patience/space.py", f"{CORE}/patience/__init__.py"
-    )
+    loop.take_in(f"{CORE}/resilience/disk", *(f"{CORE}/patience{name}" for name in ("", "/space.py", "/__init__.py")))
     assert set(loop.engine.removed) == {"/app/core/rpa_core/resilience/disk"}
     files = loop.engine.files["rpa-rpa1-2"]
     assert "/app/core/rpa_core/patience/space.py" in files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
@@ -102,7 +103,7 @@ def test_a_cancelled_run_drains_and_loses_nothing(
 @pytest.mark.slow
 @pytest.mark.requirement("R5.5")
 def test_a_killed_engine_leaves_no_worker_behind(
-    prefect: Any, database: _Database, responses: list[dict[str, Any]], fill: Fill, slow_receiver: Any
+    prefect: Any, database: _Database, responses: list[dict[str, Any]], fill: Fill, slow_receiver: Any, tmp_path: Path
 ) -> None:
     """SIGKILL of the process of the run: its worker drains all the same, long before its lease would run out."""
     fill(database.dsn, "rpa3", responses)
@@ -112,6 +113,7 @@ def test_a_killed_engine_leaves_no_worker_behind(
         CONTAINER_DELIVERY_URL=slow_receiver.url,
         CONTAINER_DELIVERY_CONCURRENCY="2",
         CONTAINER_CLAIM_RECORDS="50",
+        CONTAINER_LOG_DIR=str(tmp_path),  # what the worker says after its reader is gone
     )
     run = prefect.start_run("rpa3")
     until(lambda: len(slow_receiver.seen) >= 10, 60, "some deliveries", lambda: prefect.describe(run))
@@ -122,7 +124,8 @@ def test_a_killed_engine_leaves_no_worker_behind(
     engine.kill()
     until(lambda: not rpa.is_running() or rpa.status() == "zombie", 30, "the worker to drain")
     before = len(_done(database.dsn, "rpa3"))
-    assert 0 < before < 200
+    said = "\n".join(log.read_text() for log in tmp_path.glob("*.log"))
+    assert 0 < before < 200, said
     assert before + _unfinished(database.dsn, "rpa3") == 200
     assert _ask(database.dsn, "SELECT count(*) FROM rpa.chunk WHERE state = 'l'") == [(0,)]
     prefect.wait_for(run, "CRASHED")

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT: the first one drains, the second ends the process at once.
+"""SIGTERM and SIGINT: the first one drains, a later one ends the process at once.
+
+What comes within a quarter of a second of the first is the same word said twice: a process group and its supervisor
+both pass a signal on, and the kernel tells of a parent's death once for each of its threads.
 
 The kernel's signal is written to a pipe by the interpreter's C handler and read by a thread, so it is heard even
 while the main thread is deep in a handler.
@@ -11,20 +14,22 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 logger = logging.getLogger("rpa.runtime")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SAME_S = 0.25
 
 
 class Signals:
-    """Calls `on_first` in a thread of its own; a second signal exits with 128 + its number."""
+    """Calls `on_first` in a thread of its own; a later signal exits with 128 + its number."""
 
     def __init__(self, on_first: Callable[[signal.Signals], None]) -> None:
         self._on_first = on_first
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._heard = threading.Event()
+        self._heard_at: float | None = None
 
     def install(self) -> None:
         """Take over the two signals; main thread only."""
@@ -48,9 +53,12 @@ class Signals:
                         self._hear(signal.Signals(byte))
 
     def _hear(self, number: signal.Signals) -> None:
-        if self._heard.is_set():
+        now = time.monotonic()
+        if self._heard_at is not None:
+            if now - self._heard_at < _SAME_S:
+                return
             os.write(2, f"rpa: second {number.name}: ending at once\n".encode())
             os._exit(128 + number)
-        self._heard.set()
+        self._heard_at = now
         logger.info("%s: draining", number.name, extra={"event.action": "worker.draining"})
         self._on_first(number)
