@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks import processor
+from benchmarks import figures, processor
 from benchmarks.bench import Bench, one
+from benchmarks.figures import Figure
 from rpa_core.store.connect import connect
 from rpa_testkit.processes import WorkerProcess
 from rpa_testkit.waits import until
@@ -26,6 +27,18 @@ class Race(NamedTuple):
     records_per_s: float
     worker_cpu_us: float
     server_cpu_us: float
+
+
+def speed(name: str, races: Sequence[Race], note: str) -> Figure:
+    """Records/s of one side's runs, with the CPU that a record took."""
+    return figures.of(
+        name,
+        [run.records_per_s for run in races],
+        "records/s",
+        note=note,
+        worker_cpu_us_per_record=[round(run.worker_cpu_us, 3) for run in races],
+        server_cpu_us_per_record=[round(run.server_cpu_us, 3) for run in races],
+    )
 
 
 def engine(

@@ -32,21 +32,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
             equal.append(race.engine(bench, ledger, "noop", records, _WORKERS, spec=noop.SPEC, environ=one_chunk))
             speeds = [f"{side[-1].records_per_s:,.0f}/s" for side in (baseline, engine, equal)]
             bench.say(f"by hand {speeds[0]}, rpa {speeds[1]}, rpa with {CHUNK:,} a transaction {speeds[2]}")
-    yield _speed("by hand, 2 workers", baseline, f"plain psycopg, {CHUNK:,} records a transaction")
-    yield _speed("no-op flow, 2 workers", engine, f"default settings, {records:,} records, one result row each")
+    yield race.speed("by hand, 2 workers", baseline, f"plain psycopg, {CHUNK:,} records a transaction")
+    yield race.speed("no-op flow, 2 workers", engine, f"default settings, {records:,} records, one result row each")
     yield _ratio("no-op flow / by hand", engine, baseline, figures.at_least(0.6))
     yield _ratio(f"the same, both {CHUNK:,} a transaction", equal, baseline, None)
-
-
-def _speed(name: str, races: Sequence[race.Race], note: str) -> Figure:
-    return figures.of(
-        name,
-        [run.records_per_s for run in races],
-        "records/s",
-        note=note,
-        worker_cpu_us_per_record=[round(run.worker_cpu_us, 2) for run in races],
-        server_cpu_us_per_record=[round(run.server_cpu_us, 2) for run in races],
-    )
 
 
 def _ratio(name: str, engine: Sequence[race.Race], baseline: Sequence[race.Race], bar: Bar | None) -> Figure:

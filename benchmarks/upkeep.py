@@ -36,8 +36,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
                     )
                 )
             bench.say(f"without {plain[-1].records_per_s:,.0f}/s, with {kept[-1].records_per_s:,.0f}/s")
-    yield _speed("no-op flow, nothing around it", plain, "2 workers")
-    yield _speed(
+    yield race.speed("no-op flow, nothing around it", plain, "2 workers")
+    yield race.speed(
         "no-op flow, everything around it",
         kept,
         "reports to Prefect, spool, alerts, log files, a look at disks and secrets, each at its default pace",
@@ -53,17 +53,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
         [each.worker_cpu_us + each.server_cpu_us for each in plain],
         [each.worker_cpu_us + each.server_cpu_us for each in kept],
         "workers and their PostgreSQL sessions, per record: what a busy machine cannot blur",
-    )
-
-
-def _speed(name: str, races: Sequence[race.Race], note: str) -> Figure:
-    return figures.of(
-        name,
-        [each.records_per_s for each in races],
-        "records/s",
-        note=note,
-        worker_cpu_us_per_record=[round(each.worker_cpu_us, 3) for each in races],
-        server_cpu_us_per_record=[round(each.server_cpu_us, 3) for each in races],
     )
 
 

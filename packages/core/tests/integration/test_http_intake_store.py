@@ -20,7 +20,8 @@ from rpa_core.health.intake import StoreIntake
 from rpa_core.health.monitor import HealthMonitor
 from rpa_core.health.server import HttpServer
 from rpa_core.observability.metrics import Metrics
-from rpa_core.store.connect import connect, open_pool
+from rpa_core.store.connect import connect
+from rpa_core.store.database import Database
 from rpa_testkit.waits import until
 
 
@@ -76,7 +77,7 @@ def serve() -> Iterator[Callable[..., Surface]]:
     def start(dsn: str, **options: Any) -> Surface:
         metrics = Metrics(flow="rpa1")
         monitor = HealthMonitor(ttl_s=0.2, metrics=metrics)
-        pool = open_pool(dsn, max_size=4, timeout_s=2)
+        pool = Database("rpa_db", dsn).pool(max_size=4, timeout_s=2, application_name="test")
         monitor.register(database_check("rpa_db", pool, timeout_s=1.0))
         monitor.set_started()
         monitor.start()

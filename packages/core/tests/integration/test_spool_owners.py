@@ -14,6 +14,8 @@ import pytest
 
 from rpa_core.resilience.spool import visit
 from rpa_core.resilience.spool.directory import Spools
+from rpa_core.resilience.spool.model import Share
+from rpa_core.resilience.spool.spool import Spool
 from rpa_testkit.waits import until
 
 from . import spool_program
@@ -53,11 +55,26 @@ def test_a_stopped_owner_keeps_its_spool(owner: subprocess.Popen[bytes], tmp_pat
 def test_a_dead_letter_is_put_back_while_its_owner_runs(owner: subprocess.Popen[bytes], tmp_path: Path) -> None:
     """Another process writes to the file beside the owner; neither disturbs the other."""
     (path,) = visit.files(tmp_path / "spools")
+    with closing(Spool(path, max_bytes=2**28, shares={KIND: Share(ratio=0.25)})) as beside:
+        first, second, *_ = beside.entries(KIND)
+        beside.bury(first, "for the test")
+        beside.bury(second, "for the test")
+    assert [letter.entry.id for letter in visit.dead_letters(path)] == [first.id, second.id]
+    assert visit.retry(path, first.id)
+    assert visit.discard(path, second.id)
     assert not visit.retry(path, "unknown")
     assert not visit.discard(path, "unknown")
+    assert visit.dead_letters(path) == []
     before = visit.look(path).kinds[KIND].entries
     until(lambda: visit.look(path).kinds[KIND].entries > before, 30, "the owner to go on")
     assert owner.poll() is None
+    owner.kill()
+    owner.wait(30)
+    with closing(spools_in(tmp_path / "spools", "other")) as spools:
+        (left,) = spools.adopted()
+        ids = [entry.id for entry in left.entries(KIND)]
+    assert ids.count(first.id) == 1
+    assert second.id not in ids
 
 
 @pytest.mark.requirement("R2.3")

@@ -124,6 +124,27 @@ def test_an_invalid_change_is_refused_and_the_old_settings_stay(engine: Engine, 
     assert worker.process.wait(10) == 0
 
 
+@pytest.mark.requirement("R1.5", "R1.3")
+def test_settings_that_only_the_start_refuses_give_way_to_the_old_ones(engine: Engine, tmp_path: Path) -> None:
+    """The new life cannot begin: the old settings live again, nobody is told that the worker ends, and it works."""
+    mood = tmp_path / "mood"
+    mood.write_text("good")
+    worker = engine.start("PICKY", reload_interval=0.1, mood_file=mood)
+    worker.wait_started()
+    mood.write_text("bad")
+    until(lambda: _lives(worker) == 2, 15, "the old settings to live again", worker.process.log_text)
+    log = worker.process.log_text()
+    assert "CONTAINER_MOOD  is bad" in log
+    assert "changed settings are refused, the ones before stay" in log
+    assert "ends with exit code" not in log
+    engine.enqueue([{"n": 1}])
+    assert engine.settle() == {"done": 1}
+    mood.write_text("splendid")
+    until(lambda: _lives(worker) == 3, 15, "the newest settings", worker.process.log_text)
+    worker.process.terminate()
+    assert worker.process.wait(10) == 0
+
+
 @pytest.mark.requirement("R1.5")
 def test_a_touched_or_restored_file_changes_nothing(engine: Engine, tmp_path: Path) -> None:
     """What counts is what is in it."""

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpa_core.checkpoints import Checkpoints, Point
-from rpa_core.errors import RecordRejected, TransientError
+from rpa_core.errors import ConfigError, RecordRejected, TransientError
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext, Record
 from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
 
@@ -136,9 +137,27 @@ def touch_outside(record: Record, context: FlowContext) -> Outcome:
     return Done(record.payload.get("n"))
 
 
+class PickySettings(BaseSettings):
+    """CONTAINER_MOOD."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTAINER_", extra="ignore")
+
+    mood: str = "good"
+
+
+@contextmanager
+def open_picky(context: OpenContext) -> Iterator[Notes]:
+    """Refuses a mood, which no look at the setting alone could tell."""
+    if context.settings.mood == "bad":
+        raise ConfigError(("CONTAINER_MOOD  is bad; choose another one",))
+    with open_notes(context) as notes:
+        yield notes
+
+
 ACT = Flow(name="act", handle=act, open=open_notes)
 EFFECTS = Flow(name="act", handle=act, open=open_notes, effects=write_effects)
 BATCH = Flow(name="act", handle=act_batch, batch=True, open=open_notes)
 ASYNC = Flow(name="act", handle=act_async, open=open_notes, concurrency=8)
 OUTSIDE = Flow(name="act", handle=touch_outside, open=open_notes)
 FORWARD = Flow(name="act", handle=act, open=open_notes, next_flow="later")
+PICKY = Flow(name="act", handle=act, open=open_picky, settings=PickySettings)

@@ -47,10 +47,6 @@ class Logging:
     def dropped(self) -> int:
         return self._writer.dropped + (self.files.dropped if self.files is not None else 0)
 
-    def add_secrets(self, secrets: Iterable[str]) -> None:
-        """Register further values that must never be written (after a rotation)."""
-        self.redactor.add(secrets)
-
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until everything logged so far is written; False when the stream did not take it in time."""
         taken = self._writer.drain(timeout_s)

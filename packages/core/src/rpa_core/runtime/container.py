@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +42,21 @@ _AGAIN_S = 0.5
 _YOUNG_OBJECTS = 20_000  # more than a claim of records holds at once: without cycles, nothing is ever walked
 
 
-class End(StrEnum):
-    """How a life ends that does not end in an error."""
-
-    DRAINED = "drained"
-    RELOAD = "reload"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """How a life is to be led.
 
     reloaded  it follows another one in the same process; what refuses it may be on its way to the new settings too.
+    proven    what had let the lives before it in.
+    on_trial  with settings that give way to older ones if it cannot begin with them.
     refused   what is wrong with newer settings, which therefore were not taken.
     """
 
     migrate_first: bool = False
     until_empty: bool = False
     reloaded: bool = False
+    proven: frozenset[str] = frozenset()
+    on_trial: bool = False
     refused: tuple[str, ...] = ()
 
 
@@ -89,14 +85,20 @@ class Container:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._finished = threading.Event()
-        self._reload = threading.Event()
+        self._newer: ContainerConfigManager | None = None
         self._loop: asyncio.Runner | None = None
         label = label_of(config)
         named = config.worker.worker_id or f"{label}:{os.getpid()}"
         self._owner = f"{named}:{uuid.uuid4().hex[:12]}"  # names are reused, incarnations are not
         self._metrics = Metrics(flow=flow.name)
+        self._metrics.log_dropped.set_function(lambda: logging_.dropped)
         self._stores = Stores(
-            config, owner=self._owner, metrics=self._metrics, checkpoints=checkpoints, reloaded=orders.reloaded
+            config,
+            owner=self._owner,
+            metrics=self._metrics,
+            checkpoints=checkpoints,
+            reloaded=orders.reloaded,
+            proven=orders.proven,
         )
         self._gates = Gates(
             high=config.worker.high_water,
@@ -130,17 +132,25 @@ class Container:
         self._stop.set()
         self._wake.set()
 
-    def run(self) -> End:
-        """Live. Raises RpaError for what keeps the worker from running."""
+    @property
+    def proven(self) -> frozenset[str]:
+        """The services that have let this life in, or those before it."""
+        return self._stores.recovery.proven()
+
+    def run(self) -> ContainerConfigManager | None:
+        """Live; returns newer settings to go on with, None after a drain.
+
+        Raises RpaError for what keeps the worker from running.
+        """
         with self._stack:
             try:
                 self._live()
             except Exception as error:
                 self._judge(error)
-                self._upkeep.fail(error)
+                self._upkeep.fail(error, ending=not (self._orders.on_trial and isinstance(error, ConfigError)))
                 raise
             self._upkeep.end()
-        return End.RELOAD if self._reload.is_set() else End.DRAINED
+        return self._newer
 
     def _judge(self, error: Exception) -> None:
         """What came this far ends the life. The decision is counted and logged; about services it was so before."""
@@ -248,7 +258,7 @@ class Container:
     def _begin_reload(self, manager: ContainerConfigManager) -> None:
         found = manager.load_container_config().database_connections
         self._stores.adopt({name: database.dsn() for name, database in found.items()})
-        self._reload.set()
+        self._newer = manager
         self.drain()
 
     def _take_in(self, depths: Mapping[str, FlowDepth]) -> None:

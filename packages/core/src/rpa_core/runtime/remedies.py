@@ -46,7 +46,6 @@ class Remedies:
     reload_secrets  looks now whether mounted files have changed.
     alert           tells somebody: (service, action).
     calm            the service that an alert was about has recovered.
-    end             what is to happen before the process ends; the error that ends it is raised afterwards.
     """
 
     def __init__(
@@ -57,14 +56,12 @@ class Remedies:
         reload_secrets: Callable[[], object],
         alert: Callable[[str, RecoveryAction], object],
         calm: Callable[[str], object] = lambda _: None,
-        end: Callable[[RecoveryAction], object] = lambda _: None,
     ) -> None:
         self._manager = manager
         self._new_pools = new_pools
         self._reload_secrets = reload_secrets
         self._alert = alert
         self._calm = calm
-        self._end = end
         self._guard = threading.Lock()
         self._alerted: set[str] = set()
 
@@ -79,8 +76,6 @@ class Remedies:
                 with self._guard:
                     self._alerted.add(service)
                 self._alert(service, action)
-                if action.remedy is Remedy.EXIT:
-                    self._end(action)
             case Remedy.RETRY | Remedy.RECONNECT | Remedy.PAUSE:
                 pass
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Mapping
 
 from rpa_core.checkpoints import Checkpoints
-from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.models import ContainerConfig
 from rpa_core.errors import ConfigError, RpaError
@@ -22,7 +21,7 @@ from rpa_core.observability.format import Service
 from rpa_core.observability.logs import Logging, configure
 from rpa_core.processing.flow import Flow
 from rpa_core.runtime import flows
-from rpa_core.runtime.container import Container, End, Orders
+from rpa_core.runtime.container import Container, Orders
 from rpa_core.runtime.signals import Signals
 from rpa_core.runtime.upkeep import label_of
 from rpa_core.version import VERSION
@@ -64,7 +63,7 @@ class _Process:
         self._environ = environ
         self._checkpoints = checkpoints
         self._until_empty = until_empty
-        self._clock = SystemClock()
+        self._proven: frozenset[str] = frozenset()
         self._ending = threading.Event()
         self._container: Container | None = None
 
@@ -90,20 +89,25 @@ class _Process:
         before: ContainerConfigManager | None = None
         while True:
             try:
-                end = self._life(manager, orders)
+                newer = self._life(manager, orders)
             except ConfigError as error:
                 if before is None:
                     raise
                 # What a look at the new settings could not tell, the start did: the old ones stay.
-                manager, before = before, None
-                orders = Orders(until_empty=self._until_empty, reloaded=True, refused=error.problems)
-                continue
-            if end is End.DRAINED or self._ending.is_set():
-                return 0
-            before, manager = manager, self.read()
-            orders = Orders(until_empty=self._until_empty, reloaded=True)
+                manager, before, refused = before, None, error.problems
+            else:
+                if newer is None or self._ending.is_set():
+                    return 0
+                manager, before, refused = newer, manager, ()
+            orders = Orders(
+                until_empty=self._until_empty,
+                reloaded=True,
+                proven=self._proven,
+                on_trial=before is not None,
+                refused=refused,
+            )
 
-    def _life(self, manager: ContainerConfigManager, orders: Orders) -> End:
+    def _life(self, manager: ContainerConfigManager, orders: Orders) -> ContainerConfigManager | None:
         logging_ = self._logging(manager)
         try:
             container = Container(
@@ -112,7 +116,10 @@ class _Process:
             self._container = container
             if self._ending.is_set():
                 container.drain()
-            return container.run()
+            try:
+                return container.run()
+            finally:
+                self._proven = container.proven
         except RpaError as error:
             logger.critical("%s", error, extra={"event.action": "worker.failed", "error.code": error.code})
             raise

@@ -31,11 +31,19 @@ InTrouble = Callable[[str, str, bool], object]
 class Stores:
     """Connections by name, all past the breaker of their database.
 
-    `reloaded`: an earlier life of this process was let in, so that a refusal is borne from the start.
+    `reloaded`: an earlier life of this process was let in, so that a refusal is borne from the start; `proven` names
+    the services of which that is known.
     """
 
     def __init__(
-        self, config: ContainerConfig, *, owner: str, metrics: Metrics, checkpoints: Checkpoints, reloaded: bool
+        self,
+        config: ContainerConfig,
+        *,
+        owner: str,
+        metrics: Metrics,
+        checkpoints: Checkpoints,
+        reloaded: bool,
+        proven: frozenset[str],
     ) -> None:
         self._config = config
         self._owner = owner
@@ -50,6 +58,7 @@ class Stores:
             ),
             on_action=recovery_events(metrics),
             on_change=on_change,
+            proven=proven,
         )
 
     @property

@@ -144,12 +144,12 @@ class Upkeep:
         self._report("cancelled" if cancelled else "completed", "cancelled in Prefect" if cancelled else "drained")
         self._lives.end()
 
-    def fail(self, error: BaseException) -> None:
-        """The life ends by an error; whoever is to know knows before the process ends."""
+    def fail(self, error: Exception, *, ending: bool) -> None:
+        """The life ends by an error; if the process ends with it (`ending`), whoever is to know knows before."""
         self._report("failed", f"{type(error).__name__}: {error}")
-        self.alerts.raise_(catalogue.worker_ending(self._flow, error))
-        if isinstance(error, Exception):
-            self._lives.end(well=False)  # it has told what is wrong: the platform's own backoff is enough
+        if ending:
+            self.alerts.raise_(catalogue.worker_ending(self._flow, error))
+        self._lives.end(well=False)  # it has told what is wrong: the platform's own backoff is enough
 
     def crash(self, alert: Alert, message: str) -> None:
         """The process is about to end by itself, without unwinding."""

@@ -86,14 +86,6 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
     connection.adapters.register_loader("json", ByteaBinaryLoader)
 
 
-def open_pool(
-    dsn: str, *, min_size: int = 0, max_size: int = 4, timeout_s: float = 5, application_name: str = "rpa"
-) -> ConnectionPool[psycopg.Connection[Any]]:
-    """A bounded pool whose connections are checked before use; it opens in the background and never raises."""
-    options = pool_options(min_size=min_size, max_size=max_size, timeout_s=timeout_s, application_name=application_name)
-    return ConnectionPool(dsn, **options)
-
-
 def pool_options(*, min_size: int = 0, max_size: int, timeout_s: float, application_name: str) -> dict[str, Any]:
     """How pools are made here."""
     return {
