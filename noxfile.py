@@ -109,7 +109,7 @@ def integration(session: nox.Session) -> None:
     """On the embedded PostgreSQL (or on `-- --postgres-dsn URL`), then the images and the stack on a Docker Engine."""
     reports = prepare(session, "test", wheels=EVERYTHING)
     paths = [*tests("integration"), "tests/containers"]
-    pytest(session, reports, paths, "-n", "4", "-m", "not alone")
+    pytest(session, reports, paths, "-n", "4", "--dist", "worksteal", "-m", "not alone")  # some take a minute
     pytest(session, reports, paths, "-q", "-m", "alone", name="alone")
 
 
@@ -117,7 +117,7 @@ def integration(session: nox.Session) -> None:
 def prefect(session: nox.Session) -> None:
     """Reports to a real Prefect server, and flows that it starts; both over a real PostgreSQL."""
     reports = prepare(session, "prefect", wheels=EVERYTHING)
-    pytest(session, reports, tests("prefect"))
+    pytest(session, reports, tests("prefect"), "-n", "2", "--dist", "worksteal")  # a server for each of the two
 
 
 @nox.session(requires=["build"], default=False)
@@ -154,7 +154,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def benchmark(session: nox.Session) -> None:
-    """The bars, beside hand-written code; `-- build`: the images; `-- peers`: other queues; `-- --quick`: it runs."""
+    """The bars; `-- testkit`: the testkit's; `-- build`: images; `-- peers`: other queues; `-- --quick`: it runs."""
     prepare(session, "peers" if "peers" in session.posargs else "test", wheels=EVERYTHING)
     session.run("python", "-m", "benchmarks", *session.posargs)
 

@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import (
     building,
+    drain,
     importing,
+    judging,
     latency,
+    loading,
     memory,
+    outage,
+    passwords,
+    probes,
+    proxy,
+    reload,
     scaling,
     scoring,
     stack,
@@ -33,8 +41,18 @@ _RUNTIME: Mapping[str, Measurement] = {
     "scaling": scaling.measure,
     "takeover": takeover.measure,
     "startup": startup.measure,
+    "probes": probes.measure,
+    "drain": drain.measure,
+    "passwords": passwords.measure,
+    "outage": outage.measure,
+    "reload": reload.measure,
     "import": importing.measure,
     "wal": wal.measure,
+}
+_TESTKIT: Mapping[str, Measurement] = {
+    "proxy": proxy.measure,
+    "loading": loading.measure,
+    "judging": judging.measure,
 }
 _BUILD: Mapping[str, Measurement] = {  # needs a Docker Engine
     "images": building.measure,
@@ -42,5 +60,10 @@ _BUILD: Mapping[str, Measurement] = {  # needs a Docker Engine
 }
 _PEERS: Mapping[str, Measurement] = {"peers": peers.measure}  # needs requirements/peers.txt, and Redis for one side
 
-GROUPS: Mapping[str, Mapping[str, Measurement]] = {"runtime": _RUNTIME, "build": _BUILD, "peers": _PEERS}
-MEASUREMENTS: Mapping[str, Measurement] = {**_RUNTIME, **_BUILD, **_PEERS}
+GROUPS: Mapping[str, Mapping[str, Measurement]] = {
+    "runtime": _RUNTIME,
+    "testkit": _TESTKIT,
+    "build": _BUILD,
+    "peers": _PEERS,
+}
+MEASUREMENTS: Mapping[str, Measurement] = {**_RUNTIME, **_TESTKIT, **_BUILD, **_PEERS}

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -297,16 +296,3 @@ def test_nothing_but_declared_folders_is_looked_at(tree: Path) -> None:
     processes, walked, heavy = said[1].stdout.splitlines()[-1].split(" ", 2)
     assert (processes, walked) == ("0", "0")
     assert heavy in ("[]", "['subprocess']")  # ci.docker knows how to run the CLI
-
-
-@pytest.mark.requirement("R4.8")
-@pytest.mark.alone
-def test_the_answer_comes_at_once(tree: Path, engine: Engine) -> None:
-    """With everything remembered, a small part of a second even on a busy machine."""
-    command.selective(root=tree)
-    took = list[float]()
-    for _ in range(5):
-        began = time.perf_counter()
-        command.selective(root=tree)
-        took.append(time.perf_counter() - began)
-    assert min(took) < 0.5

@@ -160,12 +160,12 @@ def test_a_share_of_a_cpu_bites_and_is_given_back(run: Run) -> None:
         before = node.throttled()
         node.limit("cpu", 0.1)
         try:
-            until(lambda: node.throttled() >= before + 5, 5, "throttled periods")  # noqa: B023 - called here and now
+            until(lambda: node.throttled() >= before + 5, 20, "throttled periods")  # noqa: B023 - called here and now
             assert inspected(run)[WORKER]["HostConfig"]["CpuQuota"] == 10_000
         finally:
             heal()
         assert inspected(run)[WORKER]["HostConfig"]["CpuQuota"] == 100_000
-        until(lambda: len(docker("top", container).splitlines()) == processes, 10, "the competitor to end")
+        until(lambda: len(docker("top", container).splitlines()) == processes, 20, "the competitor to end")
     run.work(100)
 
 
@@ -176,7 +176,7 @@ def test_a_worker_without_descriptors_cannot_accept_a_probe(run: Run) -> None:
     for heal in (partial(node.limit, "files", None), partial(take_back, run, WORKER, "files")):
         node.limit("files", 8)
         try:
-            until(lambda: not node.ready(), 10, "a probe to fail")
+            until(lambda: not node.ready(), 20, "a probe to fail")
         finally:
             heal()
         run.wait_ready(WORKER)

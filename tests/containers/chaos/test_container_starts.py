@@ -221,7 +221,7 @@ def test_prefect_is_the_real_server_behind_an_edge_of_each_worker(starting: Star
             assert answer.read().startswith(b'"3.')
         node = system.nodes["prefect"]
         node.kill()
-        until(lambda: system.proxy.probe(there, 2).outcome in ("refused", "closed"), 10, "the edge to be refused")
+        until(lambda: system.proxy.probe(there, 2).outcome in ("refused", "closed"), 20, "the edge to be refused")
         run.work(50)
         node.start()
         run.wait_ready("prefect", timeout_s=120)

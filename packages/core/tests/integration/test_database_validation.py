@@ -140,7 +140,7 @@ def test_a_frozen_server_does_not_hold_the_probe(private_postgres: EmbeddedPostg
 
     def freeze() -> None:
         with psycopg.connect(private_postgres.dsn(), autocommit=True) as watcher:
-            pid = until(lambda: _asking(watcher), 10, "the health query to run")
+            pid = until(lambda: _asking(watcher), 20, "the health query to run")
             os.kill(pid, signal.SIGSTOP)
             frozen.append(pid)
 

@@ -156,10 +156,10 @@ def test_a_full_disk_is_cleaned_then_waited_for(disk: Path) -> None:
 
         container.care.start()
         fill(disk / "filler", 0)
-        until(lambda: container.gates.disk.closed, 10, "the gate to close")
+        until(lambda: container.gates.disk.closed, 20, "the gate to close")
         assert container.gates.reason("rpa1") == "disk"
         assert container.gates.reason("rpa1") == "disk"
-        until(lambda: receiver.alerts(), 10, "the alert")
+        until(lambda: receiver.alerts(), 20, "the alert")
         assert container.metric("rpa_disk_free_bytes", path=str(disk / "spool")) < MIB
         assert container.metric("rpa_disk_free_ratio", path=str(disk / "spool")) < 0.05
         with pytest.raises(OSError, match="No space left") as full:
@@ -170,9 +170,9 @@ def test_a_full_disk_is_cleaned_then_waited_for(disk: Path) -> None:
 
         (disk / "more").unlink()
         os.truncate(disk / "filler", MIB)
-        until(lambda: not container.gates.disk.closed, 10, "the gate to open")
+        until(lambda: not container.gates.disk.closed, 20, "the gate to open")
         assert container.gates.reason("rpa1") is None
-        until(lambda: len(receiver.alerts()) == 2, 10, "the alert to be over")
+        until(lambda: len(receiver.alerts()) == 2, 20, "the alert to be over")
         low, over = receiver.alerts()
         assert low["labels"] == over["labels"]
         assert (low["labels"]["alertname"], low["labels"]["reason"]) == ("DiskLow", str(disk / "spool"))
@@ -192,12 +192,12 @@ def test_a_disk_that_is_remounted_read_only_closes_the_gate(disk: Path) -> None:
         stack.callback(receiver.close)
         container = Container(disk, receiver.url, stack)
         container.care.start()
-        until(lambda: container.metric("rpa_disk_free_bytes", path=str(disk / "spool")), 10, "the first look")
+        until(lambda: container.metric("rpa_disk_free_bytes", path=str(disk / "spool")), 20, "the first look")
         assert not container.gates.disk.closed
         # Files that are open for writing keep a tmpfs from turning read-only as a whole; a bind mount on top does it.
         subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
         stack.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
         subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
-        until(lambda: container.gates.disk.closed, 10, "the gate to close")
+        until(lambda: container.gates.disk.closed, 20, "the gate to close")
         subprocess.run(["mount", "-o", "remount,bind,rw", str(disk)], check=True)
-        until(lambda: not container.gates.disk.closed, 10, "the gate to open")
+        until(lambda: not container.gates.disk.closed, 20, "the gate to open")

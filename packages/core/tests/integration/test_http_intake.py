@@ -269,8 +269,8 @@ def test_draining_refuses_uploads(port: int, monitor: HealthMonitor, intake: Mem
 def test_a_truncated_upload_is_ended_and_loads_nothing(port: int, intake: MemoryIntake) -> None:
     """A client that closes in the middle of the body: the reader is told, whole lines before the cut do not count."""
     with start_upload(port, 10_000, b'{"a":1}\n' * 100):
-        until(lambda: intake.uploads, 10, "the upload to begin")
-    until(lambda: intake.ended, 10, "the upload to end")
+        until(lambda: intake.uploads, 20, "the upload to begin")
+    until(lambda: intake.ended, 20, "the upload to end")
     assert intake.ended == ["UploadAborted"]
     assert intake.loaded == 0
     assert post(port, b'{"a":1}\n').status == 202
@@ -316,7 +316,7 @@ def test_uploads_at_once_are_bounded_and_probes_are_not(port: int, intake: Memor
     clients = [threading.Thread(target=lambda: results.append(post(port, b'{"a":1}\n').status)) for _ in range(2)]
     for client in clients:
         client.start()
-    until(lambda: len(intake.uploads) == 2, 10, "both places to be taken")
+    until(lambda: len(intake.uploads) == 2, 20, "both places to be taken")
     answer = post(port, b'{"a":1}\n')
     assert (answer.status, answer.body["type"]) == (429, "urn:rpa:problem:too-many-uploads")
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -343,8 +343,8 @@ def test_stopping_the_server_ends_uploads_without_loading(monitor: HealthMonitor
     server = HttpServer(HttpConfig(port=0, token=TOKEN), monitor, None, intake)
     server.start()
     with start_upload(server.port, 10_000, b'{"a":1}\n') as client:
-        until(lambda: intake.uploads, 10, "the upload to begin")
+        until(lambda: intake.uploads, 20, "the upload to begin")
         server.stop(0.5)
         assert client.recv(1000).startswith(b"HTTP/1.1 503")
-    until(lambda: intake.ended, 10, "the upload to end")
+    until(lambda: intake.ended, 20, "the upload to end")
     assert (intake.ended, intake.loaded) == (["UploadAborted"], 0)

@@ -191,19 +191,21 @@ def test_a_truncated_upload_loads_nothing(surface: Surface) -> None:
             b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
             b"Content-Length: 900000\r\n\r\n" + sent
         )
-        until(lambda: in_transaction(surface.dsn) >= 1, 10, "the upload to reach the database")
-    until(lambda: in_transaction(surface.dsn) == 0, 10, "the transaction to end")
+        until(lambda: in_transaction(surface.dsn) >= 1, 20, "the upload to reach the database")
+    until(lambda: in_transaction(surface.dsn) == 0, 20, "the transaction to end")
     assert surface.records() == []
     assert surface.post(b'{"n":1}\n')[0] == 202
     assert len(surface.records()) == 1
 
 
-def in_transaction(dsn: str) -> int:
-    """Other sessions of this database that are inside a transaction."""
+def in_transaction(dsn: str, *, wrote: bool = False) -> int:
+    """Other sessions of this database that are inside a transaction, or inside one that has written something."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
+            " AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%%'"
+            " AND (backend_xid IS NOT NULL OR NOT %s)",
+            (wrote,),
         ).fetchone()
     return int(row[0]) if row else 0
 
@@ -255,7 +257,7 @@ def test_a_twin_of_a_slow_request_is_sent_away_after_a_while(database: Any, serv
     )
     with socket.create_connection(("127.0.0.1", surface.port), timeout=20) as client:
         client.sendall(head + b'{"n":1}\n')
-        until(lambda: in_transaction(surface.dsn) >= 1, 10, "the first request to claim the key")
+        until(lambda: in_transaction(surface.dsn, wrote=True) >= 1, 20, "the first request to claim the key")
         status, answer, headers = surface.post(b'{"n":1}\n{"n":2}\n', idempotency_key="slow")
         assert (status, answer["type"]) == (409, "urn:rpa:problem:idempotency-key-in-use")
         assert int(headers["retry-after"]) >= 1
@@ -287,12 +289,12 @@ def test_the_database_may_go_and_come_back(
     """Without PostgreSQL: 503 with Retry-After, not ready, alive. With it again, all by itself: 202 and ready."""
     surface = serve(private_database.dsn)
     assert surface.post(b"{}\n")[0] == 202
-    until(lambda: surface.get("/readyz")[0] == 200, 10, "readiness")
+    until(lambda: surface.get("/readyz")[0] == 200, 20, "readiness")
     private_postgres.stop(mode="immediate")
     status, answer, headers = surface.post(b"{}\n")
     assert (status, answer["type"]) == (503, "urn:rpa:problem:store-unavailable")
     assert int(headers["retry-after"]) >= 1
-    until(lambda: surface.get("/readyz")[0] == 503, 10, "readiness to fail")
+    until(lambda: surface.get("/readyz")[0] == 503, 20, "readiness to fail")
     assert surface.get("/livez")[0] == 200
     private_postgres.start()
     until(lambda: surface.get("/readyz")[0] == 200, 20, "readiness to return")

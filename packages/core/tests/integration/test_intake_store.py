@@ -318,7 +318,7 @@ def test_workers_are_told_once_at_the_commit(database: Database, caller: psycopg
         enqueue(caller, FLOW, records(5, prefix="few "), chunk_size=2)
         assert list(listener.notifies(timeout=0.05)) == []
         caller.commit()
-        assert [told.channel for told in listener.notifies(timeout=5, stop_after=1)] == [f"rpa.{FLOW}"]
+        assert [told.channel for told in listener.notifies(timeout=20, stop_after=1)] == [f"rpa.{FLOW}"]
         enqueue(caller, FLOW, records(500), chunk_size=100)
         enqueue(caller, FLOW, records(3, prefix="quiet "), notify=False)
         caller.commit()

@@ -182,7 +182,7 @@ def test_a_worker_that_dies_between_fence_and_commit_leaves_nothing(
         with pytest.raises(psycopg.OperationalError) as error:
             completed.result()
     assert is_transient(error.value)
-    reclaimed = until(lambda: other.reclaim(records=9, chunks=9), 10, "the row lock to go with its session")
+    reclaimed = until(lambda: other.reclaim(records=9, chunks=9), 20, "the row lock to go with its session")
     assert reclaimed is not None
     assert end(other, reclaimed, data=b'"other"')
     assert admin.execute("SELECT data::text, count(*) FROM rpa.result GROUP BY 1").fetchall() == [('"other"', 5)]
@@ -204,7 +204,7 @@ def test_settling_waits_for_the_session_that_may_still_commit(database: Database
         assert gate.arrived.wait(30)
         settled = threads.submit(fresh.settle, claim)
         with connect(database.dsn) as watch:
-            until(lambda: _waiting(watch), 10, "the question to wait for the row")
+            until(lambda: _waiting(watch), 20, "the question to wait for the row")
         assert not settled.done()
         gate.go.set()
         assert completed.result() == ids
@@ -322,7 +322,7 @@ def test_twin_requests_under_one_idempotency_key(database: Database, first_commi
     ):
         assert remember_request(first, FLOW, "request", b"digest") is None
         answered = threads.submit(remember_request, second, FLOW, "request", b"other")
-        until(lambda: _waiting(watch), 10, "the twin to wait")
+        until(lambda: _waiting(watch), 20, "the twin to wait")
         complete_request(first, FLOW, "request", 7, 1)
         if first_commits:
             first.commit()

@@ -152,7 +152,7 @@ def test_put_back_starts_with_a_clean_slate_and_tells_workers(
     with connect(database.dsn) as listener:
         listener.execute(f'LISTEN "rpa.{FLOW}"')
         assert lookup.put_back(admin, FLOW) == 2
-        assert {told.channel for told in listener.notifies(timeout=5, stop_after=1)} == {f"rpa.{FLOW}"}
+        assert {told.channel for told in listener.notifies(timeout=20, stop_after=1)} == {f"rpa.{FLOW}"}
     (chunk,) = take(ledger).chunks
     assert (chunk.tries, chunk.attempts) == ([0, 0], 1)
     assert chunk.ids is not None

@@ -78,17 +78,17 @@ def test_a_filled_disk_pauses_the_worker_tells_and_lets_it_go_on(
         disk.fill(worker.process.pid)
         closed, opened = "gate.closed", "gate.opened"
         until(lambda: worker.process.log_text().count(closed) > round_, 20, "the pause", engine.describe)  # noqa: B023
-        until(lambda: _open(alertmanager), 10, "the alert", worker.process.log_text)
+        until(lambda: _open(alertmanager), 20, "the alert", worker.process.log_text)
         until(lambda: engine.ask("SELECT count(*) FROM rpa.chunk WHERE state = 'l'") == [(0,)], 20, "it to finish")
         done = engine.done()
         assert done < n
         looks = iter(range(10))
-        until(lambda: next(looks) == 9, 10, "some time without work", every_s=0.1)  # noqa: B023 - called here
+        until(lambda: next(looks) == 9, 20, "some time without work", every_s=0.1)  # noqa: B023 - called here
         assert engine.done() == done
         assert worker.get("/health/live").status == 200
         disk.give_back(worker.process.pid)
         until(lambda: worker.process.log_text().count(opened) > round_, 20, "it to go on", engine.describe)  # noqa: B023
-        until(lambda: not _open(alertmanager), 10, "the alert to end", worker.process.log_text)
+        until(lambda: not _open(alertmanager), 20, "the alert to end", worker.process.log_text)
         assert engine.settle(60) == {"done": n}
     settled_once(engine, n)
     worker.process.terminate()

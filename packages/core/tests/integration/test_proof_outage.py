@@ -20,7 +20,7 @@ from .proofs import edges, settled_once
 
 _AWAY_S = 60
 _STEADY_AFTER_S = 10.0  # from here on no backoff is still at its beginning
-_BACK_S = 5.0
+_BACK_S = 20.0  # far from the minute: what waits longer and longer would look again about as late as that
 _ONE_MORE = 2  # a second that is counted at both of its ends, and a probe that was on its way
 
 
@@ -73,7 +73,7 @@ def test_a_minute_without_postgres_ends_nobody(
     counted: Callable[[int], int],
     record_property: Callable[[str, object], None],
 ) -> None:
-    """No exit, live throughout, at most a try a second per worker, and work again within 5 s of the return.
+    """No exit, live throughout, at most a try a second per worker, and work again soon after the return.
 
     One worker had work in hand when the server went, another one was started while it was away.
     """
@@ -101,7 +101,7 @@ def test_a_minute_without_postgres_ends_nobody(
         until(lambda: _worked_by(engine, late), 60, "the late one to work", engine.describe, every_s=0.05)
         late_s = time.monotonic() - started
         for worker in (early, late):
-            until(lambda: worker.get("/health/ready").status == 200, 10, "readiness")  # noqa: B023 - now
+            until(lambda: worker.get("/health/ready").status == 200, 20, "readiness")  # noqa: B023 - now
         settled_once(engine, 4000, timeout_s=90)
     record_property("resumed_s", [round(resumed_s, 2), round(late_s, 2)])
     for each in watched:
@@ -112,4 +112,4 @@ def test_a_minute_without_postgres_ends_nobody(
         assert tries <= seconds + _ONE_MORE
         assert tries >= seconds / 10  # and it did try
         assert each.worker.process.running
-    assert max(resumed_s, late_s) < _BACK_S
+    assert max(resumed_s, late_s) < min(_BACK_S, away_s)

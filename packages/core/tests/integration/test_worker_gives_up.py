@@ -62,7 +62,7 @@ def test_outcomes_that_cannot_be_committed_are_given_back(database: Database) ->
                     "SELECT attempts, not_before > clock_timestamp() FROM rpa.chunk WHERE state = 'w'"
                 ).fetchone()
 
-            assert until(given_back, 15, "the chunk to wait") == (0, True)
+            assert until(given_back, 20, "the chunk to wait") == (0, True)
             assert connection.execute("SELECT count(*) FROM rpa.result").fetchone() == (0,)
             assert thread.is_alive()
     finally:

@@ -57,13 +57,13 @@ def test_two_crashes_of_the_server_under_load(private_engine: Engine, private_po
             until(lambda: engine.done() >= 400 * round_, 20, "some to be done", engine.describe)  # noqa: B023 - called here
             private_postgres.stop("immediate")
             for worker in workers:
-                worker.process.wait_for_log("database away", 10)
-                until(lambda: not _ready(worker), 10, "readiness to fail", worker.process.log_text)  # noqa: B023
+                worker.process.wait_for_log("database away", 20)
+                until(lambda: not _ready(worker), 20, "readiness to fail", worker.process.log_text)  # noqa: B023
             if round_ == 2:  # longer than any lease
                 workers[0].process.wait_for_log('"attempt":4', 20)
             private_postgres.start()
             for worker in workers:
-                until(lambda: _ready(worker), 10, "readiness to recover", worker.process.log_text)  # noqa: B023
+                until(lambda: _ready(worker), 20, "readiness to recover", worker.process.log_text)  # noqa: B023
         assert engine.settle(40) == {"done": 2000}
     assert set(answers) == {200}
     assert set(engine.effects().values()) == {1}
@@ -137,7 +137,7 @@ def test_a_worker_waits_for_a_server_that_is_not_there_yet(
     assert worker.get("/health/startup").status == 503
     private_postgres.start()
     assert engine.settle() == {"done": 1}
-    until(lambda: _ready(worker), 10, "readiness", worker.process.log_text)
+    until(lambda: _ready(worker), 20, "readiness", worker.process.log_text)
 
 
 @pytest.mark.requirement("R5.5", "R2.1")
@@ -146,7 +146,7 @@ def test_sigterm_while_waiting_for_the_database_ends_at_once(engine: Engine) -> 
     worker = engine.run_command(database_rpa_db_url="postgresql://nobody@127.0.0.1:1/rpa")
     worker.process.wait_for_log("attempt 2", 20)
     worker.process.terminate()
-    assert worker.process.wait(5) == 0
+    assert worker.process.wait(20) == 0
 
 
 @pytest.mark.requirement("R1.3", "R2.2")

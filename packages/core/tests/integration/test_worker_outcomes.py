@@ -133,7 +133,7 @@ def test_what_is_emitted_is_committed_with_the_outcome(engine: Engine) -> None:
     engine.enqueue({"n": number, "do": "emit"} for number in range(30))
     worker = engine.start("FORWARD", checkpoint="results-written:1:kill", lease_ttl=1)
     worker.process.wait_reached(20)
-    worker.process.wait(10)
+    worker.process.wait(20)
     assert engine.ask("SELECT count(*) FROM rpa.record WHERE flow <> (SELECT id FROM rpa.flow WHERE name = 'act')") == [
         (0,)
     ]

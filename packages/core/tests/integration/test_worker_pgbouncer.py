@@ -64,7 +64,7 @@ def pgbouncer_port(
             os.chown(path, nobody.pw_uid, nobody.pw_gid)
         argv = [shutil.which("setpriv") or "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *argv]
     process = worker_process("", argv=argv)
-    until(lambda: _answers(port) or not process.running, 10, "PgBouncer to listen", process.log_text)
+    until(lambda: _answers(port) or not process.running, 20, "PgBouncer to listen", process.log_text)
     assert process.running, process.log_text()
     yield port
     process.terminate()
@@ -97,7 +97,7 @@ def test_a_whole_load_runs_through_pgbouncer(bounced: Engine, database: Database
     assert set(bounced.effects().values()) == {1}
     assert len(bounced.effects()) == 3000
     bounced.enqueue([{"n": 1}], key="new")  # no notification gets through: the poll finds it
-    until(lambda: bounced.unfinished() == 0, 5, "a late record", bounced.describe)
+    until(lambda: bounced.unfinished() == 0, 20, "a late record", bounced.describe)
     for _ in range(4):
         assert bounced.ask("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
     with psycopg.connect(database.dsn) as direct:
@@ -108,7 +108,7 @@ def test_a_whole_load_runs_through_pgbouncer(bounced: Engine, database: Database
     assert 1 <= used[0] <= 4  # all that two workers, their watchers and lease keepers took
     for worker in workers:
         worker.process.terminate()
-    assert [worker.process.wait(10) for worker in workers] == [0, 0]
+    assert [worker.process.wait(20) for worker in workers] == [0, 0]
 
 
 @pytest.mark.requirement("R6.3")

@@ -94,15 +94,15 @@ def test_a_changed_secret_restarts_the_worker_in_place_and_loses_nothing(
     assert _accepts(worker, "first-token")
     for life, token in enumerate(("second-token", "third-token"), start=2):
         secret.set(token)
-        until(lambda: _lives(worker) == life, 15, "the next life", worker.process.log_text)  # noqa: B023 - called here
-        until(lambda: _accepts(worker, token), 10, "the new token", worker.process.log_text)  # noqa: B023
+        until(lambda: _lives(worker) == life, 20, "the next life", worker.process.log_text)  # noqa: B023 - called here
+        until(lambda: _accepts(worker, token), 20, "the new token", worker.process.log_text)  # noqa: B023
     assert not _accepts(worker, "first-token")
     assert engine.settle(40)["done"] >= 1500
     assert set(engine.effects().values()) == {1}
     assert (worker.process.running, worker.process.pid) == (True, pid)
     assert "third-token" not in worker.process.log_text()
     worker.process.terminate()
-    assert worker.process.wait(10) == 0
+    assert worker.process.wait(20) == 0
 
 
 @pytest.mark.requirement("R1.5", "R1.3")
@@ -113,15 +113,15 @@ def test_an_invalid_change_is_refused_and_the_old_settings_stay(engine: Engine, 
     worker = engine.start(reload_interval=0.1, max_tries_file=tries)
     worker.wait_started()
     tries.write_text("many")
-    worker.process.wait_for_log("the changed configuration is refused, the old one stays", 10)
+    worker.process.wait_for_log("the changed configuration is refused, the old one stays", 20)
     assert "CONTAINER_MAX_TRIES" in worker.process.log_text()
     engine.enqueue([{"n": 1}])
     assert engine.settle() == {"done": 1}
     assert (_lives(worker), worker.process.log_text().count("config.refused")) == (1, 1)
     tries.write_text("4")
-    until(lambda: _lives(worker) == 2, 10, "the next life", worker.process.log_text)
+    until(lambda: _lives(worker) == 2, 20, "the next life", worker.process.log_text)
     worker.process.terminate()
-    assert worker.process.wait(10) == 0
+    assert worker.process.wait(20) == 0
 
 
 @pytest.mark.requirement("R1.5", "R1.3")
@@ -132,7 +132,7 @@ def test_settings_that_only_the_start_refuses_give_way_to_the_old_ones(engine: E
     worker = engine.start("PICKY", reload_interval=0.1, mood_file=mood)
     worker.wait_started()
     mood.write_text("bad")
-    until(lambda: _lives(worker) == 2, 15, "the old settings to live again", worker.process.log_text)
+    until(lambda: _lives(worker) == 2, 20, "the old settings to live again", worker.process.log_text)
     log = worker.process.log_text()
     assert "CONTAINER_MOOD  is bad" in log
     assert "changed settings are refused, the ones before stay" in log
@@ -140,9 +140,9 @@ def test_settings_that_only_the_start_refuses_give_way_to_the_old_ones(engine: E
     engine.enqueue([{"n": 1}])
     assert engine.settle() == {"done": 1}
     mood.write_text("splendid")
-    until(lambda: _lives(worker) == 3, 15, "the newest settings", worker.process.log_text)
+    until(lambda: _lives(worker) == 3, 20, "the newest settings", worker.process.log_text)
     worker.process.terminate()
-    assert worker.process.wait(10) == 0
+    assert worker.process.wait(20) == 0
 
 
 @pytest.mark.requirement("R1.5")
@@ -153,9 +153,9 @@ def test_a_touched_or_restored_file_changes_nothing(engine: Engine, tmp_path: Pa
     worker = engine.start(reload_interval=0.1, max_tries_file=tries)
     worker.wait_started()
     tries.write_text("no number")
-    worker.process.wait_for_log("config.refused", 10)
+    worker.process.wait_for_log("config.refused", 20)
     tries.write_text("3\n")  # the same value: the newline is not part of it, but the file is another one
-    until(lambda: _lives(worker) == 2, 10, "the next life", worker.process.log_text)
+    until(lambda: _lives(worker) == 2, 20, "the next life", worker.process.log_text)
     tries.touch()
     engine.enqueue([{"n": number} for number in range(200)])
     assert engine.settle() == {"done": 200}
@@ -171,9 +171,9 @@ def test_sigterm_during_a_reload_ends_the_process(engine: Engine, tmp_path: Path
     worker = engine.start(reload_interval=0.1, max_tries_file=tries)
     until(lambda: engine.seen(), 20, "the handler to run", worker.process.log_text)
     tries.write_text("4")
-    worker.process.wait_for_log("config.changed", 10)
+    worker.process.wait_for_log("config.changed", 20)
     worker.process.terminate()
-    assert worker.process.wait(10) == 0
+    assert worker.process.wait(20) == 0
     assert _lives(worker) == 1
     assert engine.places() == {"done": 1}
 

@@ -32,10 +32,10 @@ def test_a_zombie_writes_nothing_and_works_on(engine: Engine, point: str) -> Non
     assert set(before.values()) == {1}
 
     zombie.process.cont()
-    until(lambda: zombie.metric(_LOST) == 200, 15, "the zombie to notice", zombie.process.log_text)
+    until(lambda: zombie.metric(_LOST) == 200, 20, "the zombie to notice", zombie.process.log_text)
     assert engine.effects() == before
     engine.enqueue(({"n": number} for number in range(50)), key="new")
-    until(lambda: engine.done() == 250, 15, "new records to be done", engine.describe)
+    until(lambda: engine.done() == 250, 20, "new records to be done", engine.describe)
     assert zombie.process.running
     owners = engine.ask("SELECT DISTINCT split_part(owner, ':', 2) FROM rpa.chunk_done WHERE n = 50")
     assert owners == [(str(zombie.process.pid),)]

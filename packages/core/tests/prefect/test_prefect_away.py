@@ -16,7 +16,7 @@ from rpa_testkit.waits import until
 from .reported import Known, Life
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(unavailable()), reason=unavailable())]
-_WORK_S = 2.0  # more than what a life here does takes without any waiting
+_WORK_S = 20.0  # patience: the server comes only after it, so a wait for the server would not end before
 
 
 @pytest.fixture

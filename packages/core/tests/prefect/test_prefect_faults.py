@@ -22,7 +22,7 @@ def _live_through(life: Life, known: Known) -> None:
     life.reporting.start()
     life.reporting.begin()
     life.work(LINES)
-    until(lambda: life.reporting.handler.empty, 10, "the lines to be put")
+    until(lambda: life.reporting.handler.empty, 20, "the lines to be put")
     life.work(LINES)
     life.reporting.end("completed", "drained")
     life.settle()

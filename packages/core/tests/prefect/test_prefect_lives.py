@@ -49,8 +49,8 @@ def test_a_life_is_one_run_with_its_true_times(
     life.work(10)
     life.logger.debug("below the level")
     life.logger.error("failed with %s", SECRET, exc_info=ValueError(f"said {SECRET}"))
-    until(lambda: life.reporting.handler.empty, 10, "the lines to be put")
-    run_id = until(lambda: [run["id"] for run in known.runs(flow)], 10, "the run to be known")[0]
+    until(lambda: life.reporting.handler.empty, 20, "the lines to be put")
+    run_id = until(lambda: [run["id"] for run in known.runs(flow)], 20, "the run to be known")[0]
     until(lambda: known.events(run_id, "rpa."), 20, "progress to be known")
     until(lambda: known.events(run_id, "prefect.flow-run.heartbeat"), 20, "a heartbeat")
     life.work(10)

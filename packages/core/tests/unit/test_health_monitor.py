@@ -349,7 +349,7 @@ def test_the_background_runs_checks_and_stops(probe: Probe) -> None:
     monitor.start()
     monitor.start()
     try:
-        assert looked.wait(5)
+        assert looked.wait(20)
     finally:
         monitor.stop()
     assert not any(thread.name == "health-monitor" for thread in threading.enumerate())

@@ -113,6 +113,38 @@ def test_a_stream_that_waits_blocks_only_itself(
     receiver.wait(lambda got: got[-2:] == ["a1", "a2"])
 
 
+@pytest.mark.requirement("R8.3")
+@pytest.mark.parametrize("refusals", [1, 8])
+def test_the_last_word_outlives_a_moment_of_trouble(
+    spool: Spool, receiver: Receiver, start: Callable[..., Courier], refusals: int
+) -> None:
+    """Refused for now again and again, while the other system is there: tried until it is taken."""
+    answers: list[Verdict] = [Later("busy") for _ in range(refusals)]
+    receiver.answers["a1"] = lambda: answers.pop() if answers else Delivered()
+    put(spool, "a1", "a2")
+    assert start(breaker=CircuitBreaker("p", BreakerPolicy(min_calls=50))).finish(20)
+    assert receiver.got == ["a1"] * (refusals + 1) + ["a2"]
+
+
+@pytest.mark.requirement("R8.3")
+def test_the_last_word_is_left_to_the_next_life_where_nobody_is_there(
+    spool: Spool, receiver: Receiver, start: Callable[..., Courier]
+) -> None:
+    """The breaker opens, or all is put off beyond the time, or it has ended: nobody waits. The bound ends the rest."""
+    hours = 3600.0
+    receiver.answers["a1"] = lambda: Later("away")
+    put(spool, "a1")
+    opened = CircuitBreaker("p", BreakerPolicy(min_calls=2, open_s=hours, open_cap_s=hours))
+    assert not start(breaker=opened).finish(hours)
+    receiver.answers["a1"] = lambda: Later("in an hour", after_s=2 * hours)
+    assert not start().finish(hours)
+    ended = start()
+    ended.stop(20)
+    assert not ended.finish(hours)
+    receiver.answers["a1"] = lambda: Later("busy")
+    assert not start().finish(0.05)
+
+
 @pytest.mark.requirement("R2.3")
 def test_many_streams_that_wait_do_not_hide_others(
     spool: Spool, receiver: Receiver, start: Callable[..., Courier]

@@ -101,7 +101,7 @@ def test_a_zombie_between_the_two_databases_doubles_nothing(
     other = start()
     _finish(database, survey_hub, other)
     zombie.cont()
-    zombie.wait_for_log("lease.lost", 10)
+    zombie.wait_for_log("lease.lost", 20)
     zombie.terminate()
     assert zombie.wait(20) == 0
     _finish(database, survey_hub, other)

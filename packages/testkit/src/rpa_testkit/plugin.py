@@ -71,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requirement(*ids): the requirements that this test proves")
     config.addinivalue_line("markers", "integration: uses a real server, real processes (set by the folder)")
     config.addinivalue_line("markers", "slow: takes more than five seconds")
-    config.addinivalue_line("markers", "alone: measures time or memory, so it runs after the others and by itself")
+    config.addinivalue_line("markers", "alone: others would disturb it, or it them (one engine), so it runs after them")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -92,12 +92,12 @@ def test_a_small_disk_is_one_process_s_own(tmp_path: Path, worker_process: Worke
     write = 'head -c 100000 /dev/zero > "$TMPDIR/x" 2>/dev/null'
     script = f'while true; do if {write}; then echo wrote; else echo full; fi; rm -f "$TMPDIR/x"; sleep 0.1; done'
     process = worker_process("", dict(disk.environment()), argv=disk.argv(["sh", "-c", script]))
-    process.wait_for_log("wrote", 10)
+    process.wait_for_log("wrote", 20)
     disk.fill(process.pid)
-    process.wait_for_log("full", 10)
+    process.wait_for_log("full", 20)
     assert disk.free_bytes(process.pid) < 100_000
     assert list((tmp_path / "disk").iterdir()) == []
     before = process.log_text().count("wrote")
     disk.give_back(process.pid)
-    until(lambda: process.log_text().count("wrote") > before, 10, "writes to go on", process.log_text)
+    until(lambda: process.log_text().count("wrote") > before, 20, "writes to go on", process.log_text)
     assert disk.free_bytes(process.pid) > 15 << 20

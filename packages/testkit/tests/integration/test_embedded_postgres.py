@@ -84,7 +84,7 @@ def test_the_server_dies_with_an_owner_that_is_killed(worker_process: WorkerProc
     assert not _ended(postmaster)
     owner.kill()
     until(lambda: not list(home.parent.glob(f"{home.name}*")), 20.0, f"{home} to be removed")
-    until(lambda: _ended(postmaster), 5.0, f"the postmaster {postmaster} to end")
+    until(lambda: _ended(postmaster), 20.0, f"the postmaster {postmaster} to end")
 
 
 @pytest.mark.requirement("R9.6")
@@ -176,4 +176,4 @@ def test_a_guardian_whose_first_owner_is_gone_already_takes_the_home_down(tmp_pa
     with guardian.locked(home):
         os.close(guardian.own(home))
         guardian.appoint(home, bin_folder=tmp_path, keep=False, uid=None, gid=None)
-    until(lambda: not home.exists(), 10.0, "the deserted home to be removed")
+    until(lambda: not home.exists(), 20.0, "the deserted home to be removed")

@@ -73,9 +73,9 @@ def test_a_client_that_resets_in_a_stall_takes_back_what_it_had_sent(proxy: Prox
     client, server = upstream.pair(proxy)
     proxy.set_rule(EDGE, Rule(stall=True))
     client.sendall(b"never")
-    until(lambda: proxy.stats(EDGE).held_bytes == 5, 10, "the bytes to be held")
+    until(lambda: proxy.stats(EDGE).held_bytes == 5, 20, "the bytes to be held")
     cut(client)
-    until(lambda: proxy.stats(EDGE).held_bytes == 0, 10, "the bytes to be dropped")
+    until(lambda: proxy.stats(EDGE).held_bytes == 0, 20, "the bytes to be dropped")
     assert nothing_comes(server, 0.2)
     proxy.clear(EDGE)
     with pytest.raises(ConnectionResetError):
@@ -93,7 +93,7 @@ def test_a_half_open_connection_is_gone_for_the_server_and_silent_for_the_client
         server.recv(1)
     client.sendall(b"anybody?")
     assert nothing_comes(client, 0.3)
-    until(lambda: proxy.stats(EDGE).half_open == 1, 10, "the upstream's side to be closed")
+    until(lambda: proxy.stats(EDGE).half_open == 1, 20, "the upstream's side to be closed")
     assert proxy.stats(EDGE).to_server_bytes == 0
     fresh, fresh_server = upstream.pair(proxy)
     proxy.clear(EDGE)
@@ -101,7 +101,7 @@ def test_a_half_open_connection_is_gone_for_the_server_and_silent_for_the_client
         client.recv(1)
     fresh.sendall(b"fine")
     assert read(fresh_server, 4) == b"fine"
-    until(lambda: proxy.stats(EDGE).open == 1, 10, "the half-open connection to be over")
+    until(lambda: proxy.stats(EDGE).open == 1, 20, "the half-open connection to be over")
 
 
 @pytest.mark.requirement("R3.3")
@@ -112,7 +112,7 @@ def test_what_was_sent_before_a_cut_arrives_late(proxy: Proxy, upstream: Upstrea
     proxy.set_rule(EDGE, Rule(toward="server", stall=True))
     client.setsockopt(1, 7, 2_000_000)
     with sending(client, "late", size) as digest:
-        until(lambda: proxy.stats(EDGE).held_bytes > 200_000, 10, "bytes to be held")
+        until(lambda: proxy.stats(EDGE).held_bytes > 200_000, 20, "bytes to be held")
         client.settimeout(30)
     began = time.monotonic()
     held = proxy.cut_late(EDGE, 0.6)
@@ -180,7 +180,7 @@ def test_the_proxy_ends_with_its_owner(worker_process: WorkerProcesses) -> None:
     pid = int(owner.log_text().split("proxy=")[1].split(".")[0])
     assert started(pid) is not None
     owner.kill()
-    until(lambda: started(pid) is None, 10.0, f"the proxy {pid} to end")
+    until(lambda: started(pid) is None, 20.0, f"the proxy {pid} to end")
 
 
 @pytest.mark.requirement("R9.5")

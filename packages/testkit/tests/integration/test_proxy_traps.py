@@ -84,7 +84,7 @@ def test_a_cut_comes_after_the_piece(proxy: Proxy, upstream: Upstream) -> None:
     assert not proxy.trap(EDGE).sprung
     other.sendall(b"COMMIT")
     assert read(behind, 6) == b"COMMIT"
-    until(lambda: proxy.trap(EDGE).sprung, 5, "the trap")
+    until(lambda: proxy.trap(EDGE).sprung, 20, "the trap")
     _struck(other)
     _struck(behind)
     client.sendall(b"on")

@@ -82,7 +82,6 @@ def test_a_flow_with_double_effects_fails(broken: Path, tmp_path: Path, warden: 
     assert any("no-duplicates is fail" in error and "2 effects" in error for error in result.errors)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.requirement("R3.2", "R9.2")
 def test_performance_is_measured_and_judged(tmp_path: Path, warden: Warden) -> None:
@@ -156,7 +155,7 @@ def test_the_framework_leaves_nothing_but_its_reports(tmp_path: Path) -> None:
         assert report.status == "passed"
         assert {path.suffix for path in report.files} == {".json", ".xml", ".md", ".html"}
         assert report.replay.endswith(str(report.files[0].parent))
-    until(lambda: not Path(environment.warden).exists(), 10, "the warden to be gone")
+    until(lambda: not Path(environment.warden).exists(), 20, "the warden to be gone")
     assert not marked([report.run_id for report in reports])
     framework.cleanup_test_environment()
 

@@ -44,21 +44,6 @@ def test_every_record_is_in_exactly_one_chunk(database: Database) -> None:
     assert all(one[1] < other[0] for one, other in pairwise(chunks))
 
 
-@pytest.mark.alone
-@pytest.mark.requirement("R9.6")
-def test_a_hundred_thousand_rows_a_second(database: Database) -> None:
-    """Their making included: the best of five, as others work on this machine too."""
-    manager, best = TestDataManager(), 0.0
-    for _ in range(5):
-        loaded = manager.load(database.dsn, records=200_000)
-        assert loaded.accepted == 200_000
-        best = max(best, loaded.rows_per_s)
-        manager.reset(database.dsn)
-        if best >= 100_000:
-            break
-    assert best >= 100_000
-
-
 @pytest.mark.requirement("R9.6")
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
 def test_every_scenario_is_loaded_as_it_was_made(database: Database, scenario: str) -> None:

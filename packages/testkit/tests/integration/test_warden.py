@@ -115,7 +115,7 @@ def test_a_killed_tester_leaves_nothing(worker_process: WorkerProcesses, tmp_pat
     see(run_id, 3)
     fault.write_text("in place")
     process.kill()
-    until(lambda: not fault.exists(), 5.0, "the fault to be taken back")
+    until(lambda: not fault.exists(), 20.0, "the fault to be taken back")
     all_gone(run_id, warden_of(process), tmp_path / "warden.log")
 
 
@@ -137,7 +137,7 @@ def test_processes_that_are_just_being_started_are_found(
     see(run_id, 20)
     process.kill()
     all_gone(run_id, warden_of(process), tmp_path / "warden.log")
-    until(lambda: started(late_pid) is None, 5.0, "the late one to be gone")
+    until(lambda: started(late_pid) is None, 20.0, "the late one to be gone")
 
 
 @pytest.mark.requirement("R3.3", "R9.6")
@@ -271,8 +271,8 @@ def test_the_warden_ends_with_its_last_session(tmp_path: Path) -> None:
     other.adopt("test")
     assert other.finish("test") == []
     other.close()
-    until(lambda: started(owner.pid) is None, 10.0, "the warden to end")
-    until(lambda: [path.name for path in tmp_path.iterdir()] == ["warden.log"], 10.0, "its socket to be removed")
+    until(lambda: started(owner.pid) is None, 20.0, "the warden to end")
+    until(lambda: [path.name for path in tmp_path.iterdir()] == ["warden.log"], 20.0, "its socket to be removed")
     with pytest.raises(WardenError, match="no warden answers"):
         Warden.join(owner.address)
 
@@ -283,7 +283,7 @@ def test_a_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
     with Warden.start(tmp_path / ("deep" * 20) / ("folder" * 20)) as warden:
         assert len(warden.address) < 100
         place = Path(warden.address).parent
-    until(lambda: not place.exists(), 10.0, "the place to be removed")
+    until(lambda: not place.exists(), 20.0, "the place to be removed")
 
 
 @pytest.mark.requirement("R3.3")

@@ -67,7 +67,7 @@ def test_a_stopped_process_goes_on(loop: WorkerProcess) -> None:
     carry_out(Continue(pid=loop.pid, started=_since(loop.pid) + 1))
     assert _state(loop.pid) == "T"
     carry_out(Continue(pid=loop.pid, started=_since(loop.pid)))
-    until(lambda: _state(loop.pid) == "S", 10.0, "the process to go on")
+    until(lambda: _state(loop.pid) == "S", 20.0, "the process to go on")
 
 
 @pytest.mark.requirement("R3.3")
@@ -77,7 +77,7 @@ def test_no_signal_reaches_another_process_than_the_one_meant(loop: WorkerProces
     assert not send(loop.pid, since - 1, signal.SIGKILL)
     assert loop.running
     assert send(loop.pid, since, signal.SIGKILL)
-    until(lambda: started(loop.pid) is None, 10.0, "the process to end, though nobody has waited for it")
+    until(lambda: started(loop.pid) is None, 20.0, "the process to end, though nobody has waited for it")
     assert not send(loop.pid, since, signal.SIGKILL)
     carry_out(Continue(pid=loop.pid, started=since))
 
@@ -165,5 +165,5 @@ def test_a_postgresql_that_a_run_left_is_taken_down(
     found = warden.finish(run_id)
     assert any("guardian.py" in each for each in found)
     assert owner.wait(10) == -signal.SIGKILL
-    until(lambda: started(postmaster) is None, 10.0, "the server to end")
-    until(lambda: not home.exists(), 10.0, "its data to be removed")
+    until(lambda: started(postmaster) is None, 20.0, "the server to end")
+    until(lambda: not home.exists(), 20.0, "its data to be removed")

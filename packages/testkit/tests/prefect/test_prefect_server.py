@@ -66,7 +66,7 @@ def test_it_ends_with_its_tester(prefect_server: PrefectServer) -> None:
             assert Path(folder, "server.log").exists()
         finally:
             owner.send_signal(signal.SIGKILL)
-    until(lambda: _gone(int(pid)), 10, "the server to end with its tester")
+    until(lambda: _gone(int(pid)), 20, "the server to end with its tester")
     assert not Path(folder).exists()
     assert _ask(f"{prefect_server.api_url}/health") is True
 

@@ -182,7 +182,7 @@ class Reporting:
         deadline_s = self._clock.monotonic() + timeout_s
         self._stop.set()
         self.handler.due.set()
-        delivered = self._courier.flush(timeout_s)
+        delivered = self._courier.finish(timeout_s)
         for part in (self._pulse, self._courier):
             part.stop(max(0.0, deadline_s - self._clock.monotonic()))
         if self._thread.is_alive():

@@ -20,6 +20,7 @@ from rpa_testkit.scenario.plan import Event
 from rpa_testkit.warden.undo import ClearEdge, Undo
 
 _ANSWER_S = 10.0
+_ASKS = 3
 _LOGS = "/logs/"
 _TAKEN_EFFECT = 0.8  # of what was asked
 
@@ -52,10 +53,11 @@ class _OnHttp(ABC):
         return tuple(ClearEdge(host=self.proxy.host, port=self.proxy.port, edge=edge) for edge in self.edges)
 
     def inject(self) -> Seen:
-        """Ask once as it is, then strike. RuntimeError if it does not answer even before."""
-        self.before = self.ask()
-        if not self.before.status:
+        """Ask as it is, then strike. RuntimeError if it does not answer even before."""
+        answers = [heard for heard in (self.ask() for _ in range(_ASKS)) if heard.status]
+        if not answers:
             raise RuntimeError(f"{self.kind}: {self.edges[0]} did not answer before anything was done to it")
+        self.before = min(answers, key=lambda heard: heard.took_s)  # one slow answer would hide the next one's delay
         self._counted = self._struck()
         for edge in self.edges:
             self.proxy.set_http(edge, self.rule())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rpa_core.clock import Clock, SystemClock
-from rpa_core.resilience.breaker import CircuitBreaker, CircuitOpen
+from rpa_core.resilience.breaker import BreakerState, CircuitBreaker, CircuitOpen
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.model import DeadEntry, Delivered, Entry, Later, Listener, Refused, SpoolFull, Verdict
 from rpa_core.resilience.spool.spool import Spool
@@ -101,7 +101,20 @@ class Courier:
             self._wake.set()
             if self._thread.is_alive():
                 self._flushing.wait_for(lambda: self._flushes_done >= asked or self._stop.is_set(), timeout_s)
-        return not any(spool.depth(self._kind).entries for spool in self._spools())
+        return not self._left()
+
+    def finish(self, timeout_s: float) -> bool:
+        """`flush`, and then what was put off again at its own pace; whether nothing waits any more.
+
+        For the end of a life, whose last word must not fail for a moment's trouble. Returns before the time is over
+        when the breaker opens, or when all that is left was put off for longer than that.
+        """
+        until = self._clock.monotonic() + timeout_s
+        if self.flush(timeout_s):
+            return True
+        with self._flushing:
+            self._flushing.wait_for(lambda: not self._may_deliver(until), until - self._clock.monotonic())
+        return not self._left()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread; a delivery that is under way has so long to come back."""
@@ -111,6 +124,18 @@ class Courier:
             self._flushing.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def _left(self) -> bool:
+        return any(spool.depth(self._kind).entries for spool in self._spools())
+
+    def _may_deliver(self, until: float) -> bool:
+        """Whether something waits that may be out of the way by then."""
+        if self._stop.is_set() or not self._thread.is_alive():
+            return False
+        if self._breaker is not None and self._breaker.state is not BreakerState.CLOSED:
+            return False
+        put_off = tuple(self._put_off.values())  # the thread changes it
+        return self._left() and (not put_off or any(each.until < until for each in put_off))
 
     def _run(self) -> None:
         while not self._stop.is_set():
