@@ -5,10 +5,9 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-from benchmarks import figures, noop
+from benchmarks import figures, noop, surface
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure
 from rpa_testkit.ports import free_port
@@ -70,9 +69,7 @@ def _reload(worker: WorkerProcess, port: int, secret: Path, token: str) -> tuple
 
 
 def _live(port: int) -> bool:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-        try:
-            connection.request("GET", "/health/live")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):  # between two lives nobody listens
-            return False
+    try:
+        return surface.ask(port, "/health/live")[0] == 200
+    except (OSError, http.client.HTTPException):  # between two lives nobody listens
+        return False
