@@ -20,7 +20,9 @@ _QUIET = ("--quiet", "--disable-pip-version-check")
 def install(python: str, lock: Path, uv: str | None) -> int:
     """Returns 0, or pip's exit code after it has said why."""
     if uv is not None:
-        done = _run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", str(lock))
+        # Compiled now, as pip does: otherwise each process that a test starts may compile 600 modules again.
+        options = ("--quiet", "--compile-bytecode", "--python", python)
+        done = _run(uv, "pip", "install", *options, "--require-hashes", "-r", str(lock))
         if done.returncode == 0:
             return 0
         said = done.stderr.strip().splitlines() or ["no reason given"]

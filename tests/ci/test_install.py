@@ -22,6 +22,16 @@ def test_pip_takes_over_where_uv_fails(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 @pytest.mark.requirement("D1")
+def test_modules_are_compiled_when_they_are_installed(tmp_path: Path) -> None:
+    """Not by whoever imports them first, which where nothing is to be written is everybody."""
+    uv, said = tmp_path / "uv", tmp_path / "said"
+    uv.write_text(f'#!/bin/sh\necho "$@" > "{said}"\n')
+    uv.chmod(0o755)
+    assert install(sys.executable, tmp_path / "empty.txt", str(uv)) == 0
+    assert "--compile-bytecode" in said.read_text().split()
+
+
+@pytest.mark.requirement("D1")
 def test_a_lock_that_cannot_be_installed_fails(tmp_path: Path) -> None:
     """Neither of the two can: the exit code says so."""
     lock = tmp_path / "bad.txt"
