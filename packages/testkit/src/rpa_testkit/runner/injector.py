@@ -46,6 +46,7 @@ class Injector:
         self._on_event = on_event
         self._changed = threading.Condition()
         self._busy: set[str] = set()
+        self._to_come = {event.id: event for event in schedule.events}
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._began = 0.0
@@ -63,6 +64,13 @@ class Injector:
         if not self._alive():
             return 0.0
         return max(self._planned_end_s - self._planned_s, 1.0)
+
+    def to_come(self) -> int:
+        """How many faults have yet to strike; 0 where one of them waits for records itself."""
+        if not self._alive():
+            return 0
+        with self._changed:
+            return 0 if any(event.after_records for event in self._to_come.values()) else len(self._to_come)
 
     def concerned(self) -> frozenset[str]:
         """The nodes that a fault has hold of right now."""
@@ -180,6 +188,9 @@ class Injector:
     def _tell(self, event: Event, phase: Phase, seen: Mapping[str, Any]) -> None:
         value = {"kind": event.kind, "target": event.target, **seen}
         self._history.add("injector", Kind.FAULT, phase, event.id, value)
+        if phase is not Phase.INJECT:
+            with self._changed:
+                self._to_come.pop(event.id, None)
         self._on_event(event, phase)
 
 

@@ -157,6 +157,7 @@ class _Running:
                 self._history,
                 draws_of(self._schedule.seed, scenario.name),
                 injector.remaining_s,
+                injector.to_come,
             )
             stack.callback(producers.stop)
             injector.start()

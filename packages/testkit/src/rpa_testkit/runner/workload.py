@@ -25,6 +25,7 @@ Payload = Callable[[int, random.Random], Any]
 _AGAIN_S = 0.25
 _FASTEST = 20_000.0
 _TICK_S = 0.01
+_KEPT_SHARE = 0.1
 
 
 def key_of(serial: int) -> str:
@@ -41,17 +42,26 @@ class Producers:
     """Enqueues `workload.records` records, numbered from 0.
 
     `remaining_s` tells how long the faults will go on; where no rate is given, records are spread over that time, and
-    what is left when the faults are over comes at once.
+    what is left when the faults are over comes at once. `to_come` tells how many faults have yet to strike: with each
+    strike each producer enqueues a batch at once, which was kept for it, so that also a short fault and the last one,
+    however long it had to wait for its turn, meet work.
     """
 
     def __init__(
-        self, workload: Workload, dsn: str, history: HistoryWriter, draws: Draws, remaining_s: Callable[[], float]
+        self,
+        workload: Workload,
+        dsn: str,
+        history: HistoryWriter,
+        draws: Draws,
+        remaining_s: Callable[[], float],
+        to_come: Callable[[], int],
     ) -> None:
         self._workload = workload
         self._dsn = dsn
         self._history = history
         self._draws = draws
         self._remaining_s = remaining_s
+        self._to_come = to_come
         self._stop = threading.Event()
         self._guard = threading.Lock()
         self._next = 0
@@ -79,7 +89,7 @@ class Producers:
     def _run(self, number: int) -> None:
         actor = f"producer-{number}"
         make, rand = payload_maker(self._workload), self._draws(f"payloads:{number}")
-        delays, pace = self._draws(f"delays:{number}"), _Pace(self._rate, self._stop)
+        delays, pace = self._draws(f"delays:{number}"), _Pace(self._rate, self._to_come, self._stop)
         connection: psycopg.Connection[Any] | None = None
         while not self._stop.is_set() and (batch := self._take()) is not None:
             first, n = batch
@@ -112,10 +122,24 @@ class Producers:
             connection.close()
 
     def _take(self) -> tuple[int, int] | None:
-        with self._guard:
-            n = min(self._workload.batch, self._workload.records - self._next)
-            first, self._next = self._next, self._next + max(n, 0)
-        return (first, n) if n > 0 else None
+        """The first serial and the size of the next batch; None when all are taken, or this is to stop."""
+        while not self._stop.is_set():
+            kept = self._kept()
+            with self._guard:
+                left = self._workload.records - self._next
+                if left <= 0:
+                    return None
+                if left > kept:
+                    n = min(self._workload.batch, left)
+                    first, self._next = self._next, self._next + n
+                    return first, n
+            self._stop.wait(_TICK_S)
+        return None
+
+    def _kept(self) -> int:
+        """Records for the faults that are to come, a small part of all."""
+        each = self._workload.batch * self._workload.producers
+        return min(self._to_come() * each, int(self._workload.records * _KEPT_SHARE))
 
     def _rate(self) -> float:
         """One producer's, in records/s, right now."""
@@ -128,20 +152,31 @@ class Producers:
 
 
 class _Pace:
-    """Keeps one producer at a rate that may change while it waits; time spent enqueueing counts."""
+    """Keeps one producer at a rate that may change while it waits; time spent enqueueing counts.
 
-    def __init__(self, rate: Callable[[], float], stop: threading.Event) -> None:
+    A fault that strikes is waited for no longer: what comes too early then is waited for later.
+    """
+
+    def __init__(self, rate: Callable[[], float], to_come: Callable[[], int], stop: threading.Event) -> None:
         self._rate = rate
+        self._to_come = to_come
         self._stop = stop
+        self._answered = to_come()
         self._earned = 0.0
         self._since = time.monotonic()
 
     def spend(self, n: int) -> None:
         """Wait until `n` records more are due."""
         self._earn()
-        while self._earned < n and not self._stop.wait(min(_TICK_S, (n - self._earned) / self._rate())):
+        while self._earned < n and not self._struck():
+            if self._stop.wait(min(_TICK_S, (n - self._earned) / self._rate())):
+                break
             self._earn()
         self._earned = min(self._earned - n, float(n))  # what was missed in an outage is not made up for at once
+
+    def _struck(self) -> bool:
+        before, self._answered = self._answered, self._to_come()
+        return self._answered < before
 
     def _earn(self) -> None:
         now = time.monotonic()
