@@ -12,6 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks import brief, figures, noop, surface
 from benchmarks.bench import Bench, one
@@ -75,7 +76,7 @@ def _working(bench: Bench, dsn: str) -> Iterator[list[tuple[WorkerProcess, int]]
     try:
         ports = [surface.port(worker) for worker in workers]
         for worker, port in zip(workers, ports, strict=True):
-            until(lambda port=port: _claimed(port), _PATIENCE_S, "it to work", worker.log_text)  # type: ignore[misc]
+            until(partial(_claimed, port), _PATIENCE_S, "it to work", worker.log_text)
         yield list(zip(workers, ports, strict=True))
     finally:
         for worker in workers:
