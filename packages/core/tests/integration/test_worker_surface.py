@@ -25,7 +25,7 @@ def _state(worker: Running) -> str:
 @pytest.mark.requirement("R5.1", "R5.2")
 def test_probes_answer_while_a_handler_burns_cpu(engine: Engine) -> None:
     """Pure Python that never lets go of the interpreter by itself: each of 100 live probes is answered."""
-    engine.enqueue({"n": number, "do": "burn", "rounds": 300_000} for number in range(5000))
+    engine.enqueue({"n": number, "do": "burn", "s": 0.03} for number in range(5000))
     worker = engine.start(lease_ttl=5)
     until(lambda: len(engine.seen()) > 3, 20, "the handler to burn", worker.process.log_text)
     for _ in range(100):

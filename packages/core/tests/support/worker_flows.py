@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -79,7 +80,7 @@ def _outcome(record: Record, payload: dict[str, Any]) -> Outcome:
         case "hang":
             threading.Event().wait()
         case "burn":
-            _burn(payload["rounds"])
+            _burn(payload["s"])
         case "retry":
             return Retry("not yet", payload.get("after_s"))
         case "once":  # fails at the first attempt only
@@ -109,10 +110,12 @@ def _outcome(record: Record, payload: dict[str, Any]) -> Outcome:
     return Done({"n": payload.get("n")})
 
 
-def _burn(rounds: int) -> None:
-    total = 0
-    for number in range(rounds):
-        total += number * number % 7
+def _burn(seconds: float) -> None:
+    """Pure Python, which never lets go of the interpreter by itself."""
+    end, total = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        for number in range(10_000):
+            total += number * number % 7
 
 
 def _away_unless(path: str) -> None:
