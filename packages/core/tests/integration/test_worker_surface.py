@@ -38,7 +38,7 @@ def test_probes_answer_while_a_handler_burns_cpu(engine: Engine) -> None:
 def test_a_main_loop_that_hangs_fails_liveness_and_ends(engine: Engine) -> None:
     """A handler that never returns: not live past the heartbeat's age, then exit 70 with a dump of all threads."""
     engine.enqueue([{"n": 0, "do": "hang"}])
-    worker = engine.run_command(health_heartbeat_max_age=1)
+    worker = engine.run_command(health_heartbeat_max_age=3)
     until(lambda: engine.seen(), 20, "the handler to hang", worker.process.log_text)
     assert worker.get("/health/live").status == 200
     until(lambda: worker.get("/health/live").status == 503, 20, "liveness to fail", worker.process.log_text)
