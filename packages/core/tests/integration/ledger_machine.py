@@ -23,7 +23,20 @@ from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim
 
 from . import ledger_checks as checks
-from .ledger_parts import FLOW, LATER_S, Engine, Holding, KilledError, Late, Trap, contents, effects, end_of, fresh
+from .ledger_parts import (
+    FLOW,
+    LATER_S,
+    Engine,
+    Holding,
+    KilledError,
+    Late,
+    Trap,
+    contents,
+    effects,
+    end_of,
+    fresh,
+    outline_of,
+)
 
 _WORKERS = 3
 _TTL_S = 0.05  # only the grace after a start of the server: leases are stretched as soon as they are taken
@@ -134,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if claim is not None:
             for chunk in claim.chunks:
                 checks.expect(f"holder of ready chunk {chunk.id}", self.holder.get(chunk.id), None)
-            self._take(worker, claim)
+            self._take(worker, claim, 8 if records == 3 else None)
 
     @precondition(lambda self: self.expired)
     @rule(worker=st.integers(0, 2), records=st.sampled_from([1, 50]), chunks=st.integers(1, 4))
@@ -151,16 +164,17 @@ class LedgerMachine(RuleBasedStateMachine):
         if claim is not None:
             self._take(worker, claim)
 
-    def _take(self, worker: int, claim: Claim) -> None:
+    def _take(self, worker: int, claim: Claim, size_bytes: int | None = None) -> None:
         self._stretch(claim)
         for chunk in claim.chunks:
             checks.expect(f"chunk {chunk.id} ended by", self.ended.get(chunk.id), None)
             self.holder[chunk.id] = claim.lease_id
         self.owner[claim.lease_id] = worker
-        rows = self.ledgers[worker].read(claim)
-        for chunk, read in zip(claim.chunks, rows, strict=True):
-            checks.expect(f"records read of chunk {chunk.id}", len(read), chunk.n)
-        self.holdings.append(Holding(worker, claim, rows))
+        found = self.ledgers[worker].read(claim, size_bytes)
+        for chunk, (read, unread) in zip(claim.chunks, found, strict=True):
+            checks.expect(f"records of chunk {chunk.id}", len(read) + len(unread), chunk.n)
+            checks.expect(f"records read of chunk {chunk.id}", bool(read), True)
+        self.holdings.append(Holding(worker, claim, found))
 
     def _stretch(self, claim: Claim) -> None:
         """Time stands still until a rule says otherwise."""
@@ -313,9 +327,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _ends(self, holding: Holding, pattern: str, share: int, parts: int, blame: bool) -> list[ChunkOutcome]:
         return [
-            (blame and suspects.verdict(chunk, rows, _MAX_CLAIMS))
-            or end_of(chunk, rows, holding.claim.lease_id, pattern, share, parts)
-            for chunk, rows in zip(holding.claim.chunks, holding.rows, strict=True)
+            (blame and suspects.verdict(chunk, outline_of(content), _MAX_CLAIMS))
+            or end_of(chunk, content, holding.claim.lease_id, pattern, share, parts)
+            for chunk, content in zip(holding.claim.chunks, holding.contents, strict=True)
         ]
 
     @precondition(lambda self: self.model.states["w"])

@@ -15,8 +15,8 @@ from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.processing.accounting import remainder
 from rpa_core.processing.flow import Record
 from rpa_core.store.intake import Enqueued, NewRecord, enqueue
-from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, DeadLetter, NewChunk, StoredRecord
+from rpa_core.store.ledger import Ledger, parts_of
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, DeadLetter, NewChunk, Outline
 
 FLOW = "machine"
 LATER_S = 3600.0
@@ -62,7 +62,7 @@ class Holding:
 
     worker: int
     claim: Claim
-    rows: list[list[StoredRecord]]
+    contents: list[Contents]
     spent: bool = False
 
 
@@ -78,11 +78,10 @@ def effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> N
     connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
 
 
-def end_of(
-    chunk: Chunk, rows: Sequence[StoredRecord], lease: UUID, pattern: str, share: int, parts: int
-) -> ChunkOutcome:
-    """The first `share` quarters of the records by `pattern`: done, retry soon, retry later, set aside, unstorable."""
+def end_of(chunk: Chunk, content: Contents, lease: UUID, pattern: str, share: int, parts: int) -> ChunkOutcome:
+    """By `pattern`, the first `share` quarters of what was read: done, retry soon or later, set aside, unstorable."""
     end = ChunkOutcome(chunk=chunk)
+    rows = content.records
     begun = len(rows) * share // 4
     again: dict[float, list[int]] = {}
     data = orjson.dumps({"lease": str(lease)})
@@ -99,7 +98,13 @@ def end_of(
     for delay_s, ids in again.items():
         end.moved.append(NewChunk(min(ids), max(ids), len(ids), ids, [1] * len(ids), delay_s))
     end.moved += remainder(chunk, [Record(*row) for row in rows], begun, parts)
+    end.moved += parts_of(chunk, content.unread, 16)
     return end
+
+
+def outline_of(content: Contents) -> list[Outline]:
+    """Every record of a chunk, read or not."""
+    return [Outline(row.id, len(row.payload)) for row in content.records] + content.unread
 
 
 def contents(connection: psycopg.Connection[Any]) -> dict[int, tuple[set[int], dict[int, int], bool]]:

@@ -59,8 +59,8 @@ def ends(
 ) -> list[ChunkOutcome]:
     """What `end` completes with."""
     outcomes = []
-    for chunk, rows in zip(claim.chunks, ledger.read(claim), strict=True):
-        ids = [row.id for row in rows]
+    for chunk, content in zip(claim.chunks, ledger.read(claim), strict=True):
+        ids = [row.id for row in content.records]
         outcome = ChunkOutcome(chunk=chunk)
         if dead is not None:
             outcome.dead = [DeadLetter(number, dead, 1, (f"{dead}: no good", "at all")) for number in ids]

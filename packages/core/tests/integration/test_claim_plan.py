@@ -16,8 +16,8 @@ from rpa_testkit.databases import Database, Databases
 from .ledger_steps import FLOW, fill, one, open_ledger, run_out, take
 
 _CHUNKS = """
-INSERT INTO rpa.chunk (flow, period, lo, hi, n, state, lease_id, lease_until, owner, not_before)
-SELECT rpa.flow_id(%(flow)s), 1, g * 1000 + 1, g * 1000 + 1000, 1000, %(state)s::"char",
+INSERT INTO rpa.chunk (flow, period, lo, hi, n, bytes, state, lease_id, lease_until, owner, not_before)
+SELECT rpa.flow_id(%(flow)s), 1, g * 1000 + 1, g * 1000 + 1000, 1000, 50000, %(state)s::"char",
        CASE WHEN %(state)s = 'l' THEN gen_random_uuid() END, CASE WHEN %(state)s = 'l' THEN now() + '1 day' END, 'w',
        CASE WHEN %(state)s = 'w' THEN now() + '1 day' END
 FROM generate_series(1, %(n)s) g
@@ -65,7 +65,7 @@ def _ran(node: Mapping[str, Any]) -> bool:
 def explain(connection: psycopg.Connection[Any], name: str, flow: str = FLOW, **parameters: Any) -> Plan:
     """The plan of a statement of the ledger."""
     who = {"flow": one(connection, "SELECT rpa.flow_id(%s)", (flow,)), "owner": "me", "ttl_s": 0.05, "lease": _LEASE}
-    return Plan(connection, statements("ledger")[name], {**who, "cursor": 0, **parameters})
+    return Plan(connection, statements("ledger")[name], {**who, "cursor": 0, "size_bytes": 16_000_000, **parameters})
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from rpa_core.processing.flow import Flow, FlowContext, Record
 from rpa_core.processing.outcome import Done
 from rpa_core.processing.worker import Worker, WorkerPolicy
 from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, Outline, StoredRecord
 from rpa_testkit.waits import until
 
 
@@ -98,8 +98,14 @@ class _OneClaim(_EmptyLedger):
         self.given_back += [chunk.id for chunk in chunks]
         return set(self.given_back)
 
-    def read(self, claim: Claim) -> list[list[StoredRecord]]:
-        return [[StoredRecord(chunk.lo, None, b"{}")] for chunk in claim.chunks]
+    def read(self, claim: Claim, _: int) -> list[Contents]:
+        return [Contents([StoredRecord(chunk.lo, None, b"{}")], []) for chunk in claim.chunks]
+
+    def outline(self, chunk: Chunk) -> list[Outline]:
+        return [Outline(chunk.lo, 2)]
+
+    def read_one(self, chunk: Chunk, record_id: int) -> StoredRecord:
+        return StoredRecord(record_id, None, b"{}")
 
     def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], _: object) -> set[int]:
         assert [chunk.id for chunk in claim.chunks] == [outcome.chunk.id for outcome in outcomes]

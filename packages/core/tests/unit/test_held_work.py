@@ -26,7 +26,7 @@ from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, New, Refused, Share
 from rpa_core.resilience.spool.spool import Spool
 from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, StoredRecord
 
 
 def _never(record: Record, context: FlowContext) -> Outcome:
@@ -57,8 +57,8 @@ class _Ledger:
         self.answers.set()
         self.opened = self.closed = 0
 
-    def read(self, claim: Claim) -> list[list[StoredRecord]]:
-        return [[StoredRecord(chunk.id, None, b"{}")] for chunk in claim.chunks]
+    def read(self, claim: Claim, _: int) -> list[Contents]:
+        return [Contents([StoredRecord(chunk.id, None, b"{}")], []) for chunk in claim.chunks]
 
     def release_others(self, _: Any) -> int:
         return 0

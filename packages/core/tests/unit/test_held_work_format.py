@@ -71,7 +71,7 @@ def test_everything_a_completion_writes_comes_back() -> None:
     assert outcome.chunk == end.chunk
     assert outcome.results == end.results
     assert outcome.dead == end.dead
-    assert [tuple(new) for new in outcome.moved] == [(4, 4, 1, [4], [2], 1.5, 0), (5, 5, 1, None, None, 0.0, 1)]
+    assert outcome.moved == [NewChunk(4, 4, 1, [4], [2], 1.5, 0), NewChunk(5, 5, 1, None, None, 0.0, 1)]
     assert outcome.emits == end.emits
     assert (outcome.vanished, outcome.n_dead, outcome.n_moved) == (1, 2, 2)
 

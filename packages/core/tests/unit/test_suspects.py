@@ -7,7 +7,7 @@ import math
 import pytest
 
 from rpa_core.processing import suspects
-from rpa_core.store.values import Chunk, ChunkOutcome, NewChunk, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, NewChunk, Outline
 
 _MAX_CLAIMS = 3
 
@@ -16,8 +16,8 @@ def _chunk(n: int, *, attempts: int = 0, progress: int | None = None, first: int
     return Chunk(1, 1, first, first + n - 1, None, None, n, 1, attempts, progress)
 
 
-def _records(lo: int, n: int) -> list[StoredRecord]:
-    return [StoredRecord(lo + number, None, b"{}") for number in range(n)]
+def _records(lo: int, n: int) -> list[Outline]:
+    return [Outline(lo + number, 2) for number in range(n)]
 
 
 def _parts(end: ChunkOutcome | None) -> list[tuple[int, int, int]]:
@@ -73,7 +73,7 @@ def test_a_lone_record_gets_its_claims_and_then_is_set_aside() -> None:
 def test_records_keep_their_tries_when_a_list_is_cut() -> None:
     """A chunk that lists its records: the parts list theirs, in order, each with the tries it had."""
     chunk = _chunk(4, attempts=2, progress=2)._replace(ids=[9, 3, 7, 5], tries=[0, 1, 2, 3], lo=3, hi=9)
-    records = [StoredRecord(number, None, b"{}") for number in (9, 3, 7, 5)]
+    records = [Outline(number, 2) for number in (9, 3, 7, 5)]
     end = suspects.verdict(chunk, records, _MAX_CLAIMS)
     assert end is not None
     assert [(part.ids, part.tries, part.lo, part.hi, part.n) for part in end.moved] == [

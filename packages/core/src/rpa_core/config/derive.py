@@ -10,6 +10,8 @@ from rpa_core.config.models import ResourceLimits
 
 _CLAIM_RECORDS = 4000
 _RECORD_BYTES = 16 * 1024  # a generous record with its result, decoded
+_CLAIM_BYTES = 16 * 1024 * 1024
+_BYTES_SHARE = 1 / 32  # decoded, a payload takes up to ten times its bytes
 _CLAIM_SHARE = 0.1  # of the memory limit: the claim at hand may not be what kills the container
 
 
@@ -25,9 +27,17 @@ def claim_records(limits: ResourceLimits) -> int:
     return max(50, min(_CLAIM_RECORDS, int(limits.memory_bytes * _CLAIM_SHARE / _RECORD_BYTES)))
 
 
+def claim_bytes(limits: ResourceLimits) -> int:
+    """Upper bound of the payload bytes that one claim holds, 256 KiB to 16 MiB."""
+    if limits.memory_bytes is None:
+        return _CLAIM_BYTES
+    return max(256 * 1024, min(_CLAIM_BYTES, int(limits.memory_bytes * _BYTES_SHARE)))
+
+
 def from_limits(limits: ResourceLimits) -> Iterator[tuple[str, tuple[str, ...], Any]]:
     """(variable, path, value) of every top-level default that the limits decide."""
     yield "CONTAINER_CPU_LIMIT", ("resource_limits", "cpu_cores"), limits.cpu_cores
     yield "CONTAINER_MEMORY_LIMIT", ("resource_limits", "memory_bytes"), limits.memory_bytes
     yield "CONTAINER_PIDS_LIMIT", ("resource_limits", "pids"), limits.pids
     yield "CONTAINER_CLAIM_RECORDS", ("worker", "claim_records"), claim_records(limits)
+    yield "CONTAINER_CLAIM_BYTES", ("worker", "claim_bytes"), claim_bytes(limits)

@@ -118,6 +118,9 @@ class WorkerConfig(Section):
     claim_records: int = variable(
         "CLAIM_RECORDS", 4000, "Most records one claim holds; follows the memory limit", ge=1, le=100_000
     )
+    claim_bytes: Bytes = variable(
+        "CLAIM_BYTES", 16 * _MIB, "Most payload one claim reads; follows the memory limit", ge=64 * 1024
+    )
     max_claims: int = variable("MAX_CLAIMS", 3, "Crashes before a chunk is bisected", ge=1, le=100)
     max_tries: int = variable("MAX_TRIES", 5, "Attempts before a record is set aside", ge=1, le=1000)
     poll_max_s: Seconds = variable("POLL_MAX", 1.0, "Longest wait between polls of an idle queue", ge=0.01, le=60)

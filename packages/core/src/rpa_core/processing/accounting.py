@@ -39,10 +39,14 @@ class Accounting:
         records: Sequence[Record],
         outcomes: Sequence[Outcome],
         remainder_parts: int = 1,
+        unread: Sequence[NewChunk] = (),
     ) -> ChunkOutcome:
-        """`outcomes` belong to the first records; the others go on, in `remainder_parts` chunks of about one size."""
-        end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(records))
-        again: dict[tuple[int, float | None], list[int]] = {}
+        """`outcomes` belong to the first records; the others go on, in `remainder_parts` chunks of about one size.
+
+        `unread` holds the chunk's records that are not among `records`: they were not read.
+        """
+        end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(records) - sum(new.n for new in unread))
+        again: dict[tuple[int, float | None], list[Record]] = {}
         results, next_flow, dumps = end.results, self._flow.next_flow, orjson.dumps
         forward = end.emits.setdefault(next_flow, []) if next_flow else None
         for record, outcome in zip(records, outcomes, strict=False):
@@ -65,30 +69,32 @@ class Accounting:
                         tried = f"gave up after {record.attempt} tries: {reason}"
                         end.dead.append(_letter(record, "exhausted", (tried,)))
                     else:
-                        again.setdefault((record.attempt, _delay_s(after_s)), []).append(record.id)
+                        again.setdefault((record.attempt, _delay_s(after_s)), []).append(record)
                 case SetAside(reasons):
                     end.dead.append(_letter(record, "rejected", reasons or ("no reason given",)))
         self._budget.record_attempts(len(results))
-        for (tries, after_s), ids in again.items():
-            end.moved += self._retries(ids, tries, after_s or 0.0)
+        for (tries, after_s), failed in again.items():
+            end.moved += self._retries(failed, tries, after_s or 0.0)
         end.moved += remainder(chunk, records, len(outcomes), remainder_parts)
+        end.moved += unread
         return end
 
-    def _retries(self, ids: list[int], tries: int, after_s: float) -> list[NewChunk]:
-        within = self._budget.take(len(ids))
+    def _retries(self, failed: list[Record], tries: int, after_s: float) -> list[NewChunk]:
+        within = self._budget.take(len(failed))
         soon_s = self._policy.delay_s(tries, self._rand)
         late_s = self._policy.cap_s * self._rand.uniform(0.5, 1.0)
         return [
             NewChunk(
-                lo=min(group),
-                hi=max(group),
-                n=len(group),
-                ids=group,
-                tries=[tries] * len(group),
+                lo=min(ids),
+                hi=max(ids),
+                n=len(ids),
+                ids=ids,
+                tries=[tries] * len(ids),
                 delay_s=max(delay_s, after_s, 0.001),
+                size_bytes=_size_bytes(group),
             )
-            for group, delay_s in ((ids[:within], soon_s), (ids[within:], late_s))
-            if group
+            for group, delay_s in ((failed[:within], soon_s), (failed[within:], late_s))
+            if (ids := [record.id for record in group])
         ]
 
 
@@ -100,13 +106,17 @@ def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -
     left = len(records) - begin
     if left <= 0:
         return []
-    ids = [record.id for record in records]
     size = -(-left // max(1, min(parts, left)))
     attempts = 1 if chunk.attempts > 1 else 0
+    groups = [records[start : start + size] for start in range(begin, len(records), size)]
     return [
-        part(chunk, start, min(start + size, len(records)), ids, attempts=attempts)
-        for start in range(begin, len(records), size)
+        part(chunk, [record.id for record in group], size_bytes=_size_bytes(group), attempts=attempts)
+        for group in groups
     ]
+
+
+def _size_bytes(records: Sequence[Record]) -> int:
+    return sum(len(record.raw) for record in records)
 
 
 def _encoded(emits: Sequence[Emit]) -> Sequence[tuple[str, NewRecord]]:

@@ -24,6 +24,7 @@ from rpa_core.store.values import Chunk, ChunkOutcome, Claim, DeadLetter, NewChu
 FORMAT = 1
 _PART_BYTES = 1024 * 1024
 _PART_CHUNKS = 250
+_CHUNK_FIELDS, _MOVED_FIELDS = 10, 7  # without sizes, which an older version would not take: they are measured again
 _PLAIN = (str, bool, int, type(None))
 Handled = Mapping[int, tuple[Record, Done]]
 
@@ -106,10 +107,12 @@ def decode(body: bytes) -> Kept:
 
 def _outcome(outcome: ChunkOutcome) -> dict[str, object]:
     return {
-        "chunk": tuple(outcome.chunk),
+        "chunk": tuple(outcome.chunk)[:_CHUNK_FIELDS],
         "results": [(record_id, data.decode()) for record_id, data in outcome.results],
         "dead": [tuple(letter) for letter in outcome.dead],
-        "moved": [tuple(new._replace(ids=_list(new.ids), tries=_list(new.tries))) for new in outcome.moved],
+        "moved": [
+            tuple(new._replace(ids=_list(new.ids), tries=_list(new.tries)))[:_MOVED_FIELDS] for new in outcome.moved
+        ],
         "emits": {
             flow: [(source, new.payload.decode(), new.key) for source, new in emits]
             for flow, emits in outcome.emits.items()

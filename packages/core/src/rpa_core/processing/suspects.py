@@ -1,5 +1,8 @@
 """Chunks that ended a worker: run singly with the position noted, then cut down to the one record to blame.
 
+Such a chunk is never read as a whole, because reading it may be what ended the worker: its outline is enough to cut it,
+and where it is run, its records are read one at a time.
+
 A chunk is suspect once a claim of it ended without a word. Its records are then run one at a time, and before
 each the position is written to the ledger; so the next crash names the record. Where it does not, halves find it
 in at most 2 log2(n) crashes. A record that ends its worker `max_claims` times all by itself is set aside.
@@ -10,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rpa_core.store.ledger import part
-from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk, Outline
 
 
 def is_suspect(chunk: Chunk) -> bool:
@@ -18,7 +21,7 @@ def is_suspect(chunk: Chunk) -> bool:
     return chunk.attempts > 1
 
 
-def verdict(chunk: Chunk, records: Sequence[StoredRecord], max_claims: int) -> ChunkOutcome | None:
+def verdict(chunk: Chunk, records: Sequence[Outline], max_claims: int) -> ChunkOutcome | None:
     """What to do with a suspect instead of running it: cut it or set it aside; None means run it, singly."""
     if not is_suspect(chunk) or not records:
         return None
@@ -38,18 +41,21 @@ def verdict(chunk: Chunk, records: Sequence[StoredRecord], max_claims: int) -> C
     return None
 
 
-def _around(chunk: Chunk, records: Sequence[StoredRecord], position: int) -> list[NewChunk]:
+def _around(chunk: Chunk, records: Sequence[Outline], position: int) -> list[NewChunk]:
     """Before the record in flight, the record alone, and after it; each starts with a clean slate."""
-    ids = [record.id for record in records]
-    bounds = [(0, position), (position, position + 1), (position + 1, len(ids))]
-    return [part(chunk, start, stop, ids) for start, stop in bounds if start < stop]
+    bounds = [(0, position), (position, position + 1), (position + 1, len(records))]
+    return [_part(chunk, records[start:stop]) for start, stop in bounds if start < stop]
 
 
-def _halves(chunk: Chunk, records: Sequence[StoredRecord], max_claims: int) -> list[NewChunk]:
+def _halves(chunk: Chunk, records: Sequence[Outline], max_claims: int) -> list[NewChunk]:
     """Halves of two and more are allowed one crash before they are cut again; a lone record gets all of them."""
-    ids = [record.id for record in records]
-    middle = len(ids) // 2
+    middle = len(records) // 2
     return [
-        part(chunk, start, stop, ids, attempts=max_claims - 1 if stop - start > 1 else 0)
-        for start, stop in ((0, middle), (middle, len(ids)))
+        _part(chunk, half, attempts=max_claims - 1 if len(half) > 1 else 0)
+        for half in (records[:middle], records[middle:])
     ]
+
+
+def _part(chunk: Chunk, records: Sequence[Outline], attempts: int = 0) -> NewChunk:
+    size_bytes = sum(record.size_bytes for record in records)
+    return part(chunk, [record.id for record in records], size_bytes=size_bytes, attempts=attempts)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import psycopg
@@ -27,8 +27,8 @@ from rpa_core.processing.recovery import Recovery
 from rpa_core.processing.session import LedgerSession
 from rpa_core.processing.sizing import ClaimSize
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
-from rpa_core.store.ledger import Ledger
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, StoredRecord
+from rpa_core.store.ledger import Ledger, parts_of
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, Outline, StoredRecord
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.worker")
@@ -39,10 +39,11 @@ _BEAT_S = 1.0  # an idle worker's heartbeat, however seldom it polls
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPolicy:
-    """The worker's knobs; times in seconds, sizes in records."""
+    """The worker's knobs; times in seconds, sizes in records, `claim_bytes` in bytes of payload or of results."""
 
     ttl_s: float = 10.0
     claim_records: int = 4000
+    claim_bytes: int = 16 * 1024 * 1024
     max_claims: int = 3
     poll_max_s: float = 1.0
     claim_target_s: float = 0.5
@@ -103,10 +104,13 @@ class Worker:
         self._handling = Handling(flow, context, self._go_on, loop, self._checkpoints, self._clock)
         budget = RetryBudget(ratio=policy.retry_budget_ratio, min_per_s=policy.retry_min_per_s, clock=self._clock)
         self._accounting = Accounting(flow, policy.retry, budget, self._rand)
-        self._size = ClaimSize(target_s=policy.claim_target_s, most_records=policy.claim_records)
+        self._size = ClaimSize(
+            target_s=policy.claim_target_s, most_records=policy.claim_records, most_bytes=policy.claim_bytes
+        )
         self._cursor = 0
         self._due_s = 0.0
         self._cut_at = 0.0
+        self._begun = False
         self._careful = False
         self._waited = False
         self._in_hand: tuple[Claim, list[ChunkOutcome], dict[int, tuple[Record, Done]]] | None = None
@@ -162,9 +166,9 @@ class Worker:
         """Ready chunks; from time to time, and whenever there are none, what others let run out or what is due."""
         try:
             ledger = self._session.ledger()
-            size = {"records": self._size.records, "chunks": self._size.chunks}
+            size = {"records": self._size.records, "chunks": self._size.chunks, "size_bytes": self._size.size_bytes}
             if self._careful:
-                size = {"records": 1, "chunks": 1}
+                size |= {"records": 1, "chunks": 1}
             now = self._clock.monotonic()
             if now >= self._due_s:
                 self._due_s = now + min(1.0, self._policy.ttl_s / 4) * self._rand.uniform(0.5, 1.0)
@@ -203,20 +207,21 @@ class Worker:
 
     def _process(self, claim: Claim) -> None:
         started = self._clock.monotonic()
-        self._cut_at = started + self._policy.commit_interval_s
-        stored = self._session.ask(lambda ledger: ledger.read(claim), mine=claim)
-        if stored is None:  # stopping, or the lease is lost to an outage
+        contents = self._read(claim)
+        if contents is None:  # stopping, or the lease is lost to an outage
             return
+        self._begun = False  # one record at least is begun, however long the read took
+        self._cut_at = self._clock.monotonic() + self._policy.commit_interval_s
         ends: list[ChunkOutcome] = []
         done: dict[int, tuple[Record, Done]] = {}
         left: list[Chunk] = []
         delay_s = 0.0
-        for chunk, rows in zip(claim.chunks, stored, strict=True):
-            if left or not self._go_on(begun=bool(ends)):
+        for chunk, content in zip(claim.chunks, contents, strict=True):
+            if left or (ends and not self._go_on()):
                 left.append(chunk)
                 continue
             try:
-                ends.append(self._chunk(claim, chunk, rows, done))
+                ends.append(self._chunk(claim, chunk, content, done))
             except (TransientError, psycopg.Error) as error:
                 logger.warning(
                     "%s gives records back: %s",
@@ -238,38 +243,72 @@ class Worker:
         if delay_s:
             pause(self._stop, min(delay_s, self._policy.poll_max_s))
 
+    def _read(self, claim: Claim) -> list[Contents] | None:
+        """What is to be processed, as much of it as one read may take; of a suspect its outline alone."""
+        if suspects.is_suspect(claim.chunks[0]):  # alone, since `_suspect_alone`
+            outline = self._session.ask(lambda ledger: ledger.outline(claim.chunks[0]), mine=claim)
+            return None if outline is None else [Contents([], outline)]
+        started, limit = self._clock.monotonic(), self._size.size_bytes
+        contents = self._session.ask(lambda ledger: ledger.read(claim, limit), mine=claim)
+        if contents is not None:
+            size_bytes = sum(len(record.payload) for content in contents for record in content.records)
+            self._size.learn_read(size_bytes=size_bytes, took_s=self._clock.monotonic() - started)
+        return contents
+
     def _chunk(
-        self, claim: Claim, chunk: Chunk, rows: Sequence[StoredRecord], done: dict[int, tuple[Record, Done]]
+        self, claim: Claim, chunk: Chunk, content: Contents, done: dict[int, tuple[Record, Done]]
     ) -> ChunkOutcome:
-        if end := suspects.verdict(chunk, rows, self._policy.max_claims):
-            return end
-        tries = chunk.tries or ()
-        records = [Record(*row) for row in rows]
-        if chunk.ids is not None and len(rows) == chunk.n:
-            for record, tried in zip(records, tries, strict=True):
-                record.attempt = tried + 1
-        outcomes = (
-            list(self._singly(claim, chunk, records)) if suspects.is_suspect(chunk) else self._handling.run(records)
-        )
+        unread: Sequence[Outline] = content.unread
+        if suspects.is_suspect(chunk):
+            if end := suspects.verdict(chunk, unread, self._policy.max_claims):
+                return end
+            records, outcomes, unread = self._singly(claim, chunk, unread)
+        else:
+            records = self._records(chunk, content.records)
+            outcomes = self._handling.run(records)
         if self._flow.effects is not None:
             done.update(
                 (record.id, (record, outcome))
                 for record, outcome in zip(records, outcomes, strict=False)
                 if isinstance(outcome, Done)
             )
-        return self._accounting.account(chunk, records, outcomes, self._parts(len(outcomes), len(records)))
+        parts = self._parts(len(outcomes), len(records))
+        later = parts_of(chunk, unread, self._size.size_bytes, attempts=int(suspects.is_suspect(chunk)))
+        return self._accounting.account(chunk, records, outcomes, parts, later)
 
-    def _singly(self, claim: Claim, chunk: Chunk, records: Sequence[Record]) -> Iterator[Outcome]:
-        if len(records) == 1:  # its chunk names the culprit
-            if self._go_on():
-                yield self._handling.run_singly(records[0])
-            return
-        for position, record in enumerate(records):
-            if not self._go_on():
-                return
-            self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
-            yield self._handling.run_singly(record)
-        self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
+    def _records(self, chunk: Chunk, rows: Sequence[StoredRecord]) -> list[Record]:
+        records = [Record(*row) for row in rows]
+        if chunk.ids is not None:
+            tries = dict(zip(chunk.ids, chunk.tries or (), strict=True))
+            for record in records:
+                record.attempt = tries[record.id] + 1
+        return records
+
+    def _singly(
+        self, claim: Claim, chunk: Chunk, outline: Sequence[Outline]
+    ) -> tuple[list[Record], list[Outcome], Sequence[Outline]]:
+        """Read and run one record after the other; what was run, its outcomes, and what was not reached.
+
+        The position is noted before a record is read. A chunk of one names the culprit by itself.
+        """
+        records: list[Record] = []
+        outcomes: list[Outcome] = []
+        read_bytes = 0
+        for position, (record_id, size_bytes) in enumerate(outline):
+            full = position > 0 and read_bytes + size_bytes > self._size.size_bytes
+            if full or not self._go_on():
+                return records, outcomes, outline[position:]
+            if len(outline) > 1:
+                self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
+            row = self._session.ask(lambda ledger, of=record_id: ledger.read_one(chunk, of), mine=claim)  # type: ignore[misc]  # bound now
+            if row is None:  # stopping, or gone since
+                return records, outcomes, outline[position:]
+            read_bytes += size_bytes
+            records += self._records(chunk, [row])
+            outcomes.append(self._handling.run_singly(records[-1]))
+        if len(outline) > 1:
+            self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
+        return records, outcomes, ()
 
     def _parts(self, begun: int, n: int) -> int:
         """Into how many chunks the rest goes: pieces of one commit interval each, so that idle workers can help."""
@@ -338,9 +377,12 @@ class Worker:
     def _tell(self, ends: Sequence[ChunkOutcome], ours: set[int]) -> None:
         tell(self._events, self._flow.name, ends, ours)
 
-    def _go_on(self, begun: bool = True) -> bool:
-        """Whether another record may be begun; with `begun`, also whether it is not yet time to commit."""
+    def _go_on(self) -> bool:
+        """Whether another record may be begun: always the first one of a claim, then until it is time to commit."""
         if self._stop.is_set() or not self.keeper.trusted():
             return False
         self._events.beat()
-        return not begun or self._clock.monotonic() < self._cut_at
+        if self._begun and self._clock.monotonic() >= self._cut_at:
+            return False
+        self._begun = True
+        return True

@@ -13,6 +13,7 @@ def worker_policy(config: ContainerConfig) -> WorkerPolicy:
     return WorkerPolicy(
         ttl_s=worker.lease_ttl_s,
         claim_records=worker.claim_records,
+        claim_bytes=worker.claim_bytes,
         max_claims=worker.max_claims,
         poll_max_s=worker.poll_max_s,
         commit_interval_s=min(3.0, worker.lease_ttl_s / 2),

@@ -184,6 +184,7 @@ def _moved(cursor: psycopg.Cursor[Any], statement: bytes, flow_id: int, outcomes
             "delay_s": new.delay_s,
             "attempts": new.attempts,
             "parent": outcome.chunk.id,
+            "size_bytes": new.size_bytes,
         }
         for outcome in outcomes
         for new in outcome.moved

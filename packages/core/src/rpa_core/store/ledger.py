@@ -16,7 +16,7 @@ from rpa_core.store import completion
 from rpa_core.store.connect import connect
 from rpa_core.store.database import Database
 from rpa_core.store.sql import statements
-from rpa_core.store.values import Chunk, ChunkOutcome, Claim, NewChunk, StoredRecord
+from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, NewChunk, Outline, StoredRecord
 
 Effects = Callable[[psycopg.Connection[Any], Sequence[int]], None]
 
@@ -83,18 +83,19 @@ class Ledger:
         """Close the connection."""
         self.connection.close()
 
-    def claim(self, *, records: int, chunks: int, cursor: int = 0) -> Claim | None:
-        """Lease ready chunks holding about `records` records (the last one may go over); None if there are none.
+    def claim(self, *, records: int, chunks: int, size_bytes: int | None = None, cursor: int = 0) -> Claim | None:
+        """Lease ready chunks holding about `records` records and `size_bytes` bytes; None if there are none.
 
-        `cursor` is the chunk id to look from: it spares the dead index entries of what was done long ago.
+        The last chunk may go over. `cursor` is the chunk id to begin at: it spares the dead index entries of what was
+        done long ago.
         """
-        return self._take("claim", records=records, chunks=chunks, cursor=cursor)
+        return self._take("claim", records=records, chunks=chunks, size_bytes=size_bytes, cursor=cursor)
 
-    def reclaim(self, *, records: int, chunks: int) -> Claim | None:
+    def reclaim(self, *, records: int, chunks: int, size_bytes: int | None = None) -> Claim | None:
         """Lease chunks whose lease ran out, whoever held them."""
-        return self._take("reclaim", records=records, chunks=chunks)
+        return self._take("reclaim", records=records, chunks=chunks, size_bytes=size_bytes)
 
-    def _take(self, statement: str, **parameters: int) -> Claim | None:
+    def _take(self, statement: str, **parameters: int | None) -> Claim | None:
         lease_id, taken_at = uuid.uuid4(), self._clock.monotonic()
         rows = self.connection.execute(self._sql[statement], self._who | parameters | {"lease": lease_id}).fetchall()
         if not rows:
@@ -108,30 +109,55 @@ class Ledger:
         ).fetchone()
         return int(row[0]) if row else 0
 
-    def read(self, claim: Claim) -> list[list[StoredRecord]]:
-        """The records of each chunk, in its order."""
-        found: list[list[StoredRecord]] = [[] for _ in claim.chunks]
-        ranges = [number for number, chunk in enumerate(claim.chunks) if chunk.ids is None]
+    def read(self, claim: Claim, size_bytes: int | None = None) -> list[Contents]:
+        """The records of each chunk, in its order.
+
+        A chunk that is larger than `size_bytes`, or of unknown size, is measured by the server first; of its payloads
+        only the first `size_bytes` bytes are read, at least one record.
+        """
+        found: dict[int, Contents] = {}
+        whole = {chunk.id for chunk in claim.chunks if size_bytes is None or _fits(chunk, size_bytes)}
         with self.connection.cursor(binary=True, row_factory=_stored_records) as cursor:
-            if ranges:
-                chunks = [claim.chunks[number] for number in ranges]
+            if ranges := [chunk for chunk in claim.chunks if chunk.id in whole and chunk.ids is None]:
                 cursor.execute(
                     self._sql["read_ranges"],
                     {
-                        "periods": [chunk.period for chunk in chunks],
-                        "los": [chunk.lo for chunk in chunks],
-                        "his": [chunk.hi for chunk in chunks],
+                        "periods": [chunk.period for chunk in ranges],
+                        "los": [chunk.lo for chunk in ranges],
+                        "his": [chunk.hi for chunk in ranges],
                     },
                 )
                 rows = sorted(cursor.fetchall())  # by id: ids are unique, so nothing else is compared
-                for number, chunk in zip(ranges, chunks, strict=True):
-                    found[number] = rows[bisect_left(rows, (chunk.lo,)) : bisect_left(rows, (chunk.hi + 1,))]
-            for number, chunk in enumerate(claim.chunks):
-                if chunk.ids is not None:
-                    cursor.execute(self._sql["read_ids"], {"period": chunk.period, "ids": chunk.ids})
-                    by_id = {row.id: row for row in cursor.fetchall()}
-                    found[number] = [by_id[record_id] for record_id in chunk.ids if record_id in by_id]
-        return found
+                for chunk in ranges:
+                    records = rows[bisect_left(rows, (chunk.lo,)) : bisect_left(rows, (chunk.hi + 1,))]
+                    found[chunk.id] = Contents(records, [])
+            for chunk in claim.chunks:
+                if chunk.id not in found:
+                    wanted: list[int] = chunk.ids or []
+                    unread: list[Outline] = []
+                    if size_bytes is not None and chunk.id not in whole:
+                        wanted, unread = _first(self.outline(chunk), size_bytes)
+                    found[chunk.id] = Contents(self._read_ids(cursor, chunk.period, wanted), unread)
+        return [found[chunk.id] for chunk in claim.chunks]
+
+    def read_one(self, chunk: Chunk, record_id: int) -> StoredRecord | None:
+        """One record of a chunk; None where the database no longer has it."""
+        with self.connection.cursor(binary=True, row_factory=_stored_records) as cursor:
+            return next(iter(self._read_ids(cursor, chunk.period, [record_id])), None)
+
+    def outline(self, chunk: Chunk) -> list[Outline]:
+        """Which records a chunk has, in its order, and how large they are; no payload leaves the server."""
+        if chunk.ids is None:
+            parameters: dict[str, Any] = {"period": chunk.period, "lo": chunk.lo, "hi": chunk.hi}
+            return [Outline._make(row) for row in self.connection.execute(self._sql["outline_range"], parameters)]
+        parameters = {"period": chunk.period, "ids": chunk.ids}
+        sizes = dict(self.connection.execute(self._sql["outline_ids"], parameters).fetchall())
+        return [Outline(record_id, sizes[record_id]) for record_id in chunk.ids if record_id in sizes]
+
+    def _read_ids(self, cursor: psycopg.Cursor[StoredRecord], period: int, ids: Sequence[int]) -> list[StoredRecord]:
+        cursor.execute(self._sql["read_ids"], {"period": period, "ids": list(ids)})
+        by_id = {row.id: row for row in cursor.fetchall()}
+        return [by_id[record_id] for record_id in ids if record_id in by_id]
 
     def renew(self, claim: Claim) -> tuple[set[int], set[int]]:
         """Extend the claim's leases by one TTL; returns (chunks renewed, chunks that are still ours).
@@ -211,21 +237,46 @@ def _stored_records(cursor: object) -> Callable[[Sequence[Any]], StoredRecord]:
     return partial(tuple.__new__, StoredRecord)
 
 
-def part(chunk: Chunk, start: int, stop: int, ids: Sequence[int], *, attempts: int = 0) -> NewChunk:
-    """The records `start..stop` of a chunk, as a chunk of their own. `ids` are all of the chunk's, in order.
+def _fits(chunk: Chunk, size_bytes: int) -> bool:
+    return chunk.size_bytes is not None and chunk.size_bytes <= size_bytes
+
+
+def _first(outlines: Sequence[Outline], size_bytes: int) -> tuple[list[int], list[Outline]]:
+    """The ids of the first records that `size_bytes` bytes hold, one at least, and the others."""
+    total = 0
+    for number, outline in enumerate(outlines):
+        total += outline.size_bytes
+        if total > size_bytes and number:
+            return [each.id for each in outlines[:number]], list(outlines[number:])
+    return [each.id for each in outlines], []
+
+
+def part(chunk: Chunk, ids: Sequence[int], *, size_bytes: int | None = None, attempts: int = 0) -> NewChunk:
+    """Some neighbouring records of a chunk, `ids` in its order, as a chunk of their own.
 
     The ids are listed, unless the part of a range is whole: then the bounds are enough.
     """
-    chosen = list(ids[start:stop])
     if chunk.ids is None:
-        return NewChunk(lo=chosen[0], hi=chosen[-1], n=len(chosen), attempts=attempts)
+        return NewChunk(lo=ids[0], hi=ids[-1], n=len(ids), attempts=attempts, size_bytes=size_bytes)
     assert chunk.tries is not None
     tries = dict(zip(chunk.ids, chunk.tries, strict=True))
     return NewChunk(
-        lo=min(chosen),
-        hi=max(chosen),
-        n=len(chosen),
-        ids=chosen,
-        tries=[tries[i] for i in chosen],
+        lo=min(ids),
+        hi=max(ids),
+        n=len(ids),
+        ids=list(ids),
+        tries=[tries[i] for i in ids],
         attempts=attempts,
+        size_bytes=size_bytes,
     )
+
+
+def parts_of(chunk: Chunk, outlines: Sequence[Outline], size_bytes: int, *, attempts: int = 0) -> list[NewChunk]:
+    """Records that were not read, as chunks of about `size_bytes` bytes each."""
+    parts: list[NewChunk] = []
+    while outlines:
+        ids, left = _first(outlines, size_bytes)
+        size = sum(each.size_bytes for each in outlines[: len(ids)])
+        parts.append(part(chunk, ids, size_bytes=size, attempts=attempts))
+        outlines = left
+    return parts

@@ -11,7 +11,10 @@ from rpa_core.store.intake import NewRecord
 
 
 class Chunk(NamedTuple):
-    """A leased chunk: the records `lo..hi` of a period, or exactly `ids`, each tried `tries` times before."""
+    """A leased chunk: the records `lo..hi` of a period, or exactly `ids`, each tried `tries` times before.
+
+    `size_bytes` is that of its payloads together, None where the writer did not count them.
+    """
 
     id: int
     period: int
@@ -23,6 +26,7 @@ class Chunk(NamedTuple):
     epoch: int
     attempts: int
     progress: int | None
+    size_bytes: int | None = None
 
 
 class StoredRecord(NamedTuple):
@@ -31,6 +35,20 @@ class StoredRecord(NamedTuple):
     id: int
     key: str | None
     payload: bytes
+
+
+class Outline(NamedTuple):
+    """A record that was not read: its id, and how many bytes its payload has."""
+
+    id: int
+    size_bytes: int
+
+
+class Contents(NamedTuple):
+    """What a chunk has, in its order: the records that were read, then the outlines of those that were not."""
+
+    records: list[StoredRecord]
+    unread: list[Outline]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +84,7 @@ class NewChunk(NamedTuple):
     tries: Sequence[int] | None = None
     delay_s: float = 0.0
     attempts: int = 0
+    size_bytes: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

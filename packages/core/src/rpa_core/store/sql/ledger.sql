@@ -1,43 +1,47 @@
 -- The statements of a chunk's life. Times are the database's: no worker's clock takes part.
 
 -- name: claim
--- Lease ready chunks from the cursor on, until they hold :records records. SKIP LOCKED: no worker waits for
--- another. A lost claim (asynchronous commit) only wastes work: its lease id can then complete nothing.
+-- Lease ready chunks from the cursor on, until they hold :records records or :size_bytes bytes of payload; a chunk of
+-- unknown size counts as that many. SKIP LOCKED: no worker waits for another. A lost claim (asynchronous commit) only
+-- wastes work: its lease id can then complete nothing.
 WITH picked AS MATERIALIZED (
-    SELECT id, n FROM rpa.chunk
+    SELECT id, n, coalesce(bytes, %(size_bytes)s::bigint) AS bytes FROM rpa.chunk
     WHERE flow = %(flow)s AND state = 'r' AND id + 0 >= %(cursor)s
       AND NOT (SELECT paused FROM rpa.flow WHERE id = %(flow)s)
     ORDER BY id + 0 LIMIT %(chunks)s
     FOR UPDATE SKIP LOCKED
 ), taken AS (
-    SELECT id FROM (SELECT id, sum(n) OVER (ORDER BY id) - n AS before FROM picked) p
-    WHERE before < %(records)s
+    SELECT id FROM (SELECT id, sum(n) OVER w - n AS before, sum(bytes) OVER w - bytes AS before_bytes
+                    FROM picked WINDOW w AS (ORDER BY id)) p
+    WHERE before < %(records)s AND (%(size_bytes)s::bigint IS NULL OR before_bytes < %(size_bytes)s)
       AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 )
 UPDATE rpa.chunk c
 SET state = 'l', epoch = epoch + 1, attempts = attempts + 1, lease_id = %(lease)s, owner = %(owner)s,
     not_before = NULL, lease_until = clock_timestamp() + make_interval(secs => %(ttl_s)s)
 FROM taken WHERE c.id = taken.id
-RETURNING c.id, c.period, c.lo, c.hi, c.ids, c.tries, c.n, c.epoch, c.attempts, c.progress;
+RETURNING c.id, c.period, c.lo, c.hi, c.ids, c.tries, c.n, c.epoch, c.attempts, c.progress, c.bytes;
 
 -- name: reclaim
 -- Lease what another worker let run out. After a restart of the server every old lease gets one full TTL more,
 -- because its owner could not renew while the server was away.
 WITH picked AS MATERIALIZED (
-    SELECT id, n FROM rpa.chunk
+    SELECT id, n, coalesce(bytes, %(size_bytes)s::bigint) AS bytes FROM rpa.chunk
     WHERE flow = %(flow)s AND state = 'l'
       AND greatest(lease_until, pg_postmaster_start_time() + make_interval(secs => %(ttl_s)s)) < clock_timestamp()
       AND NOT (SELECT paused FROM rpa.flow WHERE id = %(flow)s)
     ORDER BY id LIMIT %(chunks)s
     FOR UPDATE SKIP LOCKED
 ), taken AS (
-    SELECT id FROM (SELECT id, sum(n) OVER (ORDER BY id) - n AS before FROM picked) p WHERE before < %(records)s
+    SELECT id FROM (SELECT id, sum(n) OVER w - n AS before, sum(bytes) OVER w - bytes AS before_bytes
+                    FROM picked WINDOW w AS (ORDER BY id)) p
+    WHERE before < %(records)s AND (%(size_bytes)s::bigint IS NULL OR before_bytes < %(size_bytes)s)
 )
 UPDATE rpa.chunk c
 SET epoch = epoch + 1, attempts = attempts + 1, lease_id = %(lease)s, owner = %(owner)s,
     lease_until = clock_timestamp() + make_interval(secs => %(ttl_s)s)
 FROM taken WHERE c.id = taken.id
-RETURNING c.id, c.period, c.lo, c.hi, c.ids, c.tries, c.n, c.epoch, c.attempts, c.progress;
+RETURNING c.id, c.period, c.lo, c.hi, c.ids, c.tries, c.n, c.epoch, c.attempts, c.progress, c.bytes;
 
 -- name: promote
 -- Make due retries ready, a bounded number at a time; answers how many records that is. The time is that of the
@@ -67,6 +71,15 @@ CROSS JOIN LATERAL (
 -- The records of a chunk that lists them one by one.
 SELECT r.id, r.key, r.payload
 FROM rpa.record r WHERE r.period = %(period)s AND r.id = ANY(%(ids)s::bigint[]);
+
+-- name: outline_range
+-- Which records a range chunk has and how large their payloads are, without reading them.
+SELECT id, octet_length(payload::text) FROM rpa.record
+WHERE period = %(period)s AND id BETWEEN %(lo)s AND %(hi)s ORDER BY id LIMIT 1000;
+
+-- name: outline_ids
+-- The same of a chunk that lists its records one by one.
+SELECT id, octet_length(payload::text) FROM rpa.record WHERE period = %(period)s AND id = ANY(%(ids)s::bigint[]);
 
 -- name: renew
 -- One statement for all chunks of a claim; a HOT update. Locked rows are being completed: they are left alone.
@@ -111,10 +124,10 @@ SELECT * FROM held RETURNING id;
 
 -- name: insert_chunk
 -- A chunk for what goes on: retries (waiting), a remainder or the part of a split (ready).
-INSERT INTO rpa.chunk (flow, period, lo, hi, ids, tries, n, state, not_before, attempts, parent)
+INSERT INTO rpa.chunk (flow, period, lo, hi, ids, tries, n, state, not_before, attempts, parent, bytes)
 VALUES (%(flow)s, %(period)s, %(lo)s, %(hi)s, %(ids)s::bigint[], %(tries)s::smallint[], %(n)s, %(state)s::"char",
         CASE WHEN %(delay_s)s::float8 > 0 THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
-        %(attempts)s, %(parent)s);
+        %(attempts)s, %(parent)s, %(size_bytes)s);
 
 -- name: release
 -- Give chunks back unprocessed. The claim is not counted: its worker ended in an orderly way.
