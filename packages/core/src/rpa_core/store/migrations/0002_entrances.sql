@@ -10,4 +10,203 @@ ALTER TABLE rpa.chunk ADD COLUMN bytes bigint CHECK (bytes >= 0);
 
 -- == Flows, periods and enqueueing ==
 
+-- The id of a flow, made on first use. A name that no flow can have is refused before anything is written, and ids are
+-- counted from the table, not drawn from the sequence: neither a refusal nor a rollback uses one up. Locks: one row of
+-- rpa.flow and an advisory lock on its id, once for each new name.
+CREATE OR REPLACE FUNCTION rpa.flow_id(flow_name text) RETURNS smallint LANGUAGE plpgsql AS $$
+DECLARE
+    found_id smallint;
+    free_id  integer;
+BEGIN
+    SELECT id INTO found_id FROM rpa.flow WHERE name = flow_name;
+    WHILE found_id IS NULL LOOP
+        IF flow_name IS NULL OR flow_name !~ '^[a-z][a-z0-9_.-]{0,40}$' THEN
+            RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'flow_name_check', MESSAGE = format(
+                'flow name %L: use lower-case letters, digits, _, . and -, 41 characters at most', flow_name);
+        END IF;
+        SELECT coalesce(max(id), 0) + 1 INTO free_id FROM rpa.flow;
+        WHILE NOT pg_try_advisory_xact_lock(7499874, free_id) LOOP
+            free_id := free_id + 1;     -- another transaction is about to use it
+        END LOOP;
+        IF free_id > 32767 THEN
+            RAISE EXCEPTION USING ERRCODE = 'RPA01', MESSAGE = 'no more flows fit into this database: it had 32767';
+        END IF;
+        INSERT INTO rpa.flow (id, name) OVERRIDING SYSTEM VALUE VALUES (free_id, flow_name) ON CONFLICT DO NOTHING;
+        SELECT id INTO found_id FROM rpa.flow WHERE name = flow_name;
+    END LOOP;
+    RETURN found_id;
+END $$;
+
+-- The open period, locked, for a transaction that sees the past: 40001 if a rotation has closed it since the snapshot.
+-- SECURITY DEFINER: locking a row needs the right to update it, which who enqueues does not have.
+CREATE FUNCTION rpa.open_period_of_snapshot() RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT id FROM rpa.period WHERE closed_at IS NULL FOR SHARE;
+END;
+
+-- The period that takes new records. Its shared lock, held until the caller's transaction ends, makes a rotation
+-- wait: so two transactions never write the same key into two periods unseen by each other.
+CREATE OR REPLACE FUNCTION rpa.open_period() RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE open_id integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7499873, 1);
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RETURN rpa.open_period_of_snapshot();
+    END IF;
+    SELECT id INTO STRICT open_id FROM rpa.period WHERE closed_at IS NULL;
+    RETURN open_id;
+END $$;
+
+-- Where each sequence stands and what its table holds already. `highest` at or above `next` means that the sequence
+-- will hand out ids that are taken: logical replication and data-only copies carry no sequences.
+-- SECURITY DEFINER: a role that may use a sequence may not read it.
+CREATE FUNCTION rpa.sequence_positions() RETURNS TABLE (name text, next bigint, highest bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY
+    SELECT 'rpa.record_block', CASE WHEN s.is_called THEN s.last_value + 1000 ELSE s.last_value END,
+           (SELECT max(top.id) FROM rpa.period p
+            CROSS JOIN LATERAL (SELECT max(r.id) AS id FROM rpa.record r WHERE r.period = p.id) AS top)
+    FROM rpa.record_block s;
+    RETURN QUERY
+    SELECT 'rpa.chunk_id_seq', CASE WHEN s.is_called THEN s.last_value + 1 ELSE s.last_value END,
+           greatest((SELECT max(id) FROM rpa.chunk),
+                    (SELECT max(top.id) FROM rpa.period p CROSS JOIN LATERAL (
+                         SELECT max(d.id) AS id FROM rpa.chunk_done d WHERE d.period = p.id) AS top))
+    FROM rpa.chunk_id_seq s;
+END $$;
+
+-- Set sequences that are behind their tables forward, and give unfinished chunks whose id a finished one has another.
+-- Answers what was set forward, to where. Locks: waits for running enqueues, and keeps new ones waiting meanwhile (the
+-- caller sets lock_timeout).
+CREATE FUNCTION rpa.advance_sequences() RETURNS TABLE (name text, next bigint) LANGUAGE plpgsql AS $$
+DECLARE behind record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7499873, 1);
+    FOR behind IN SELECT s.name, s.highest FROM rpa.sequence_positions() s WHERE s.highest >= s.next LOOP
+        name := behind.name;
+        IF name = 'rpa.record_block' THEN
+            next := setval('rpa.record_block', (behind.highest - 1) / 1000 * 1000 + 1) + 1000;
+        ELSE
+            next := setval('rpa.chunk_id_seq', behind.highest) + 1;
+            UPDATE rpa.chunk c SET id = DEFAULT
+            WHERE EXISTS (SELECT FROM rpa.chunk_done d WHERE d.period = c.period AND d.id = c.id);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- The first of 1,000 ids that only the caller's transaction has, for records of this period (which the caller has from
+-- rpa.open_period). An error where records have them already: without it they would be taken for duplicates, or two
+-- records of two periods would share an id.
+CREATE FUNCTION rpa.new_block(into_period integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    block bigint := nextval('rpa.record_block');
+    below bigint;
+BEGIN
+    SELECT r.id INTO below FROM rpa.record r
+    WHERE r.period = into_period AND r.id < block + 1000 ORDER BY r.id DESC LIMIT 1;
+    IF below >= block OR (below IS NULL AND EXISTS (
+        SELECT FROM rpa.period p CROSS JOIN LATERAL (SELECT max(r.id) AS id FROM rpa.record r WHERE r.period = p.id) top
+        WHERE p.id <> into_period AND top.id >= block))
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'RPA01', MESSAGE = 'the sequence rpa.record_block is behind its table: it hands'
+            ' out ids that records have (logical replication and data-only copies carry no sequences); nothing was'
+            ' enqueued; run `rpa db repair-sequences`, or SELECT rpa.advance_sequences()';
+    END IF;
+    RETURN block;
+END $$;
+
+-- Close the open period and open the next, with its partitions; sequences that are behind are set forward first, as
+-- an empty period cannot show it. Locks: waits for running enqueues (the caller sets lock_timeout); attaching takes
+-- SHARE UPDATE EXCLUSIVE on the parents, which stops no reader or writer.
+CREATE OR REPLACE FUNCTION rpa.rotate_period() RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    next_id integer;
+    parent  text;
+    child   text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7499873, 1);
+    PERFORM rpa.advance_sequences();
+    UPDATE rpa.period SET closed_at = clock_timestamp() WHERE closed_at IS NULL;
+    INSERT INTO rpa.period (id, opened_at) OVERRIDING SYSTEM VALUE
+    SELECT coalesce(max(id), 0) + 1, clock_timestamp() FROM rpa.period RETURNING id INTO next_id;
+    FOREACH parent IN ARRAY ARRAY['record', 'result', 'dead_letter', 'chunk_done'] LOOP
+        child := format('%s_p%s', parent, next_id);
+        EXECUTE format('CREATE TABLE rpa.%I (LIKE rpa.%I INCLUDING ALL, CHECK (period = %s))', child, parent, next_id);
+        EXECUTE format('ALTER TABLE rpa.%I ATTACH PARTITION rpa.%I FOR VALUES IN (%s)', parent, child, next_id);
+    END LOOP;
+    RETURN next_id;
+END $$;
+
+-- Enqueue by plain SQL, from any language, in any transaction: up to 1,000 records, an idempotent key each (or
+-- NULL). Answers how many were new. Every statement in here sees what committed before it. A chunk holds up to 4 MiB
+-- of payload; a larger record is a chunk of its own.
+CREATE OR REPLACE FUNCTION rpa.enqueue(flow_name text, keys text[], payloads text[], notify boolean DEFAULT true)
+RETURNS TABLE (accepted integer, duplicates integer) LANGUAGE plpgsql AS $$
+DECLARE
+    total       integer := coalesce(cardinality(payloads), 0);
+    into_flow   smallint;
+    into_period integer;
+    block       bigint;
+    first_id    bigint;
+    last_id     bigint;
+    size        bigint;
+    n_records   integer := 0;
+    n_bytes     bigint := 0;
+    one         record;
+BEGIN
+    IF total > 1000 OR total <> coalesce(cardinality(keys), 0) THEN
+        RAISE EXCEPTION 'rpa.enqueue takes up to 1000 payloads and as many keys, got % and %', total, cardinality(keys);
+    END IF;
+    IF total = 0 THEN
+        RETURN QUERY SELECT 0, 0;
+        RETURN;
+    END IF;
+    into_flow := rpa.flow_id(flow_name);
+    into_period := rpa.open_period();
+    block := rpa.new_block(into_period);
+    WITH given AS (
+        SELECT key, payload, ord FROM unnest(keys, payloads) WITH ORDINALITY AS g (key, payload, ord)
+    ), wanted AS (
+        SELECT key, payload, ord FROM given g
+        WHERE key IS NULL OR NOT EXISTS (SELECT FROM rpa.record r WHERE r.flow = into_flow AND r.key = g.key)
+    ), written AS (
+        INSERT INTO rpa.record (id, period, flow, key, payload)
+        SELECT block + ord - 1, into_period, into_flow, key, payload::json FROM wanted ORDER BY ord
+        ON CONFLICT (flow, key, period) WHERE key IS NOT NULL DO NOTHING
+        RETURNING id, octet_length(payload::text) AS bytes
+    )
+    SELECT count(*), min(id), max(id), sum(bytes) INTO accepted, first_id, last_id, size FROM written;
+    duplicates := total - accepted;
+    IF accepted > 0 THEN
+        IF size > 4194304 AND accepted > 1 THEN
+            FOR one IN
+                SELECT r.id, octet_length(r.payload::text) AS bytes FROM rpa.record r
+                WHERE r.period = into_period AND r.id BETWEEN first_id AND last_id ORDER BY r.id
+            LOOP
+                IF n_records > 0 AND n_bytes + one.bytes > 4194304 THEN
+                    INSERT INTO rpa.chunk (flow, period, lo, hi, n, bytes)
+                    VALUES (into_flow, into_period, first_id, one.id - 1, n_records, n_bytes);
+                    first_id := one.id;
+                    n_records := 0;
+                    n_bytes := 0;
+                END IF;
+                n_records := n_records + 1;
+                n_bytes := n_bytes + one.bytes;
+            END LOOP;
+        ELSE
+            n_records := accepted;
+            n_bytes := size;
+        END IF;
+        INSERT INTO rpa.chunk (flow, period, lo, hi, n, bytes)
+        VALUES (into_flow, into_period, first_id, last_id, n_records, n_bytes);
+        IF notify THEN
+            PERFORM pg_notify('rpa.' || flow_name, '');
+        END IF;
+    END IF;
+    RETURN NEXT;
+END $$;
+
 -- == Dead letters, rights and retention ==
