@@ -46,8 +46,21 @@ def group() -> click.Group:
         """Run record-processing flows on PostgreSQL; every outcome is committed exactly once.
 
         Configuration comes from CONTAINER_* variables: `rpa config example` lists them, `rpa config check --connect`
-        says what is wrong. Exit codes: 0 ok, 64 usage, 65 bad data, 69 a dependency is away, 75 try again later,
-        77 refused, 78 configuration.
+        says what is wrong.
+
+        \b
+        Exit codes:
+           0  done; a worker: drained, or nothing is left (--until-empty)
+           1  something asked about is not as it should be (health, db status, spool)
+          64  called in a wrong way
+          65  bad input; nothing of it was loaded
+          69  a dependency did not come up in time
+          70  a defect, or a hung main loop; RPA_TRACEBACK=1 shows where
+          74  a file, a folder or stdout cannot be read or written
+          75  try again later: PostgreSQL is away, or a drain took too long
+          77  PostgreSQL refuses: password, rights, no such database
+          78  configuration or schema
+         130  interrupted (Ctrl-C); 141: the reader of stdout has gone
         """
 
     assert isinstance(rpa, click.Group)

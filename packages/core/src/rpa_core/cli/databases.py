@@ -1,4 +1,4 @@
-"""How the commands find their database."""
+"""Arguments and options that several commands share, and how the commands find their database."""
 
 from __future__ import annotations
 
@@ -11,19 +11,68 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Unicode(click.ParamType[str]):
+    """Text that PostgreSQL can store; a shell passes on any bytes."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if text.encode("utf-8", "replace").decode() != text:
+            self.fail("this is not UTF-8 text", param, ctx)
+        return text
+
+
+class _FlowName(_Unicode):
+    """A name that a flow can have; what no flow can be called is a wrong call, not an unknown flow."""
+
+    name = "flow"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from rpa_core.errors import UsageError
+        from rpa_core.store.intake import check_flow_name
+
+        text = super().convert(value, param, ctx)
+        try:
+            check_flow_name(text)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        return text
+
+
+FLOW = _FlowName()
+KEY = _Unicode()
+
+
 def database_option(command: F) -> F:
     """`--database URL`, else the configuration."""
     return click.option(
-        "--database", metavar="URL", help="rpa_db's URL; default: CONTAINER_DATABASE_RPA_DB_URL (or _FILE)."
+        "--database",
+        metavar="URL",
+        help="rpa_db's URL; default: CONTAINER_DATABASE_RPA_DB_URL (or _FILE), which no list of processes shows.",
     )(command)
 
 
 def rpa_db(database: str | None) -> str:
-    """The connection string of rpa_db; raises ConfigError saying what to set."""
+    """The connection string of rpa_db; raises ConfigError saying what to set, UsageError for a wrong `database`."""
     if database:
-        return database
+        return checked(database)
     from rpa_core.config.manager import ContainerConfigManager
     from rpa_core.runtime.flows import settings_of_others
 
     manager = ContainerConfigManager(os.environ, needs_flow=False, others=settings_of_others)
     return manager.load_container_config().database_connections["rpa_db"].dsn()
+
+
+def checked(database: str) -> str:
+    """The connection string itself; raises UsageError, which repeats no part of it, for one that cannot be meant."""
+    from rpa_core.config.checks import database_checks
+    from rpa_core.config.models import DatabaseConfig
+    from rpa_core.errors import UsageError
+
+    if database.encode("utf-8", "replace").decode() != database:
+        raise UsageError("--database: is not UTF-8 text")
+    config = DatabaseConfig(connection_string=database)  # type: ignore[arg-type]  # pydantic wraps it
+    for problem in database_checks("rpa_db", config):
+        raise UsageError(f"--database: {problem.text}")
+    return database

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING
 
 import click
 
-from rpa_core.cli.databases import database_option
+from rpa_core.cli.databases import checked, database_option
+from rpa_core.observability.printable import ascii_json
 
 if TYPE_CHECKING:
     from rpa_core.processing.flow import Flow
@@ -31,7 +31,7 @@ def migrate_command(database: str | None, as_json: bool) -> None:
 
     applied = bring_up_to_date(_flows(), _dsns(database))
     if as_json:
-        click.echo(json.dumps({"applied": applied}))
+        click.echo(ascii_json({"applied": applied}))
         return
     for name, migrations in applied.items():
         click.echo(f"{name}: " + (f"applied {', '.join(migrations)}" if migrations else "up to date"))
@@ -53,7 +53,7 @@ def status_command(database: str | None, as_json: bool) -> None:
         for name, one in states(_flows(), _dsns(database))
     ]
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(ascii_json(rows))
     else:
         for row in rows:
             when = f"applied {row['applied_at']}" if row["applied_at"] else "missing: run `rpa db migrate`"
@@ -71,7 +71,7 @@ def _flows() -> list[Flow]:
 def _dsns(database: str | None) -> dict[str, str]:
     """The one that was named, or all that are configured."""
     if database:
-        return {"rpa_db": database}
+        return {"rpa_db": checked(database)}
     from rpa_core.config.manager import ContainerConfigManager
     from rpa_core.runtime.flows import settings_of_others
 

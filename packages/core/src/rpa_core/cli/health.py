@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
+from rpa_core.observability.printable import ascii_json, printable
+
 if TYPE_CHECKING:
     import click
 
@@ -32,9 +34,9 @@ def run(args: Sequence[str], environ: Mapping[str, str] | None = None) -> int:
     url = given.url or _default_url(os.environ if environ is None else environ, given.scope)
     healthy, body = ask(url, given.timeout)
     if given.json:
-        print(json.dumps({"healthy": healthy, "url": url, **body}, ensure_ascii=False))
+        print(ascii_json({"healthy": healthy, "url": url, **body}))
     else:
-        print("\n".join(describe(healthy, url, body)), file=sys.stdout if healthy else sys.stderr)
+        print("\n".join(map(printable, describe(healthy, url, body))), file=sys.stdout if healthy else sys.stderr)
     return 0 if healthy else 1
 
 
@@ -73,7 +75,7 @@ def describe(healthy: bool, url: str, body: Mapping[str, Any]) -> list[str]:
 def _body(data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data)
-    except ValueError:  # a proxy's page, or a health endpoint of another kind
+    except (ValueError, RecursionError):  # a proxy's page, or a health endpoint of another kind
         return {}
     return found if isinstance(found, dict) else {}
 

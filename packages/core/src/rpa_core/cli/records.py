@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rpa_core.cli.databases import database_option, rpa_db
+from rpa_core.cli.databases import FLOW, KEY, database_option, rpa_db
+from rpa_core.observability.printable import ascii_json, printable
 
 if TYPE_CHECKING:
     import psycopg
@@ -41,10 +42,10 @@ def _connection(database: str | None) -> Iterator[psycopg.Connection[Any]]:
 
 
 @command.command("load")
-@click.argument("flow")
+@click.argument("flow", type=FLOW)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--format", "form", type=click.Choice(["csv", "tsv", "ndjson", "json"]), help="Default: by the ending.")
-@click.option("--key", "key_field", metavar="FIELD", help="The field that holds each record's key.")
+@click.option("--key", "key_field", metavar="FIELD", type=KEY, help="The field that holds each record's key.")
 @click.option(
     "--bad-lines",
     type=click.Choice(["set-aside", "reject"]),
@@ -54,7 +55,7 @@ def _connection(database: str | None) -> Iterator[psycopg.Connection[Any]]:
 )
 @click.option("--delimiter", help="CSV delimiter; default: found out. Use '\\t' for a tab.")
 @click.option("--encoding", default="utf-8", show_default=True)
-@click.option("--max-line-bytes", type=int, default=1024 * 1024, show_default=True)
+@click.option("--max-line-bytes", type=click.IntRange(64), default=1024 * 1024, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @database_option
 def load_command(
@@ -96,11 +97,11 @@ def load_command(
 
 def _show_loaded(loaded: Loaded, flow: str, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({name: getattr(loaded, name) for name in loaded.__slots__}))
+        click.echo(ascii_json({name: getattr(loaded, name) for name in loaded.__slots__}))
         return
     aside = f" (see `rpa records failed {flow}`)" if loaded.set_aside else ""
     click.echo(
-        f"{loaded.source}: {loaded.accepted} records into {flow}, {loaded.duplicates} already there,"
+        f"{printable(loaded.source)}: {loaded.accepted} records into {flow}, {loaded.duplicates} already there,"
         f" {loaded.set_aside} lines set aside{aside}"
     )
 
@@ -110,6 +111,8 @@ def _open(file: Path) -> Iterator[BinaryIO]:
     from rpa_core.errors import InputError
 
     if str(file) == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; name a file, or give it something to read")
         yield sys.stdin.buffer
         return
     try:
@@ -144,8 +147,8 @@ def _column_check(flow: str) -> Any:
 
 
 @command.command("status")
-@click.argument("flow", required=False)
-@click.argument("key", required=False)
+@click.argument("flow", required=False, type=FLOW)
+@click.argument("key", required=False, type=KEY)
 @click.option("--exact", is_flag=True, help="Count the results too; reads all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @database_option
@@ -170,7 +173,7 @@ def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool
         for name, depth in depths.items()
     }
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(ascii_json(rows))
         return
     if not rows:
         click.echo("no flow has records yet" if flow is None else f"flow {flow} has no records yet")
@@ -187,16 +190,16 @@ def _show_record(status: Any, flow: str, key: str, as_json: bool) -> None:
         raise InputError(f"flow {flow} has no record under key {key!r}")
     fields = {name: getattr(status, name) for name in status.__slots__}
     if as_json:
-        click.echo(json.dumps(fields, default=str))
+        click.echo(ascii_json(fields))
         return
     for name, value in fields.items():
-        click.echo(f"{name:12} {json.dumps(value, ensure_ascii=False) if name == 'result' else value}")
+        click.echo(f"{name:12} {printable(json.dumps(value, ensure_ascii=False) if name == 'result' else value)}")
 
 
 @command.command("failed")
-@click.argument("flow")
+@click.argument("flow", type=FLOW)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
-@click.option("--limit", type=int, default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, payload included.")
 @database_option
 def failed_command(flow: str, kinds: tuple[str, ...], limit: int, as_json: bool, database: str | None) -> None:
@@ -207,19 +210,21 @@ def failed_command(flow: str, kinds: tuple[str, ...], limit: int, as_json: bool,
         rows = list(dead_letters(connection, flow, kinds=kinds, most=limit))
     for row in rows:
         if as_json:
-            fields = row._asdict() | {"payload": json.loads(row.payload), "at": row.at.isoformat()}
-            click.echo(json.dumps(fields, ensure_ascii=False))
+            fields = row._asdict() | {"at": row.at.isoformat()}
+            del fields["payload"]  # copied to the letter: it may hold numbers and texts that Python has no form for
+            click.echo(ascii_json(fields, payload=row.payload))
         else:
-            click.echo(f"{row.key or row.record_id}  {row.kind}, {row.tries} tries, {row.at:%Y-%m-%d %H:%M:%S}")
+            name = printable(row.key or row.record_id)
+            click.echo(f"{name}  {row.kind}, {row.tries} tries, {row.at:%Y-%m-%d %H:%M:%S}")
             for reason in row.reasons:
-                click.echo(f"    {reason}")
+                click.echo(f"    {printable(reason)}")
     if not rows and not as_json:
         click.echo(f"nothing of {flow} is set aside")
 
 
 @command.command("retry")
-@click.argument("flow")
-@click.argument("keys", nargs=-1)
+@click.argument("flow", type=FLOW)
+@click.argument("keys", nargs=-1, type=KEY)
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="All that were set aside (but unreadable input).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -235,11 +240,11 @@ def retry_command(
         raise UsageError("say which: keys, --kind, or --all")
     with _connection(database) as connection:
         count = put_back(connection, flow, keys=keys or None, kinds=kinds or None)
-    click.echo(json.dumps({"flow": flow, "put_back": count}) if as_json else f"{count} records of {flow} put back")
+    click.echo(ascii_json({"flow": flow, "put_back": count}) if as_json else f"{count} records of {flow} put back")
 
 
 @command.command("requeue")
-@click.argument("flow")
+@click.argument("flow", type=FLOW)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @database_option
 def requeue_command(flow: str, as_json: bool, database: str | None) -> None:
@@ -248,11 +253,11 @@ def requeue_command(flow: str, as_json: bool, database: str | None) -> None:
 
     with _connection(database) as connection:
         count = requeue(connection, flow)
-    click.echo(json.dumps({"flow": flow, "requeued": count}) if as_json else f"{count} records of {flow} are ready now")
+    click.echo(ascii_json({"flow": flow, "requeued": count}) if as_json else f"{count} records of {flow} are ready now")
 
 
 @command.command("pause")
-@click.argument("flow")
+@click.argument("flow", type=FLOW)
 @database_option
 def pause_command(flow: str, database: str | None) -> None:
     """Let no worker claim from FLOW; what is in hand is finished."""
@@ -260,7 +265,7 @@ def pause_command(flow: str, database: str | None) -> None:
 
 
 @command.command("resume")
-@click.argument("flow")
+@click.argument("flow", type=FLOW)
 @database_option
 def resume_command(flow: str, database: str | None) -> None:
     """Let workers claim from FLOW again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rpa_core.cli.tables import show_cells
 from rpa_core.errors import RpaError, UsageError
+from rpa_core.observability.printable import ascii_json, printable
 
 if TYPE_CHECKING:
     from rpa_core.resilience.spool.model import DeadEntry
@@ -50,11 +51,12 @@ def status_command(folder: Path | None, as_json: bool) -> None:
             | {"kinds": {kind: asdict(depth) for kind, depth in one.kinds.items()}}
             for one in seen
         ]
-        click.echo(json.dumps({"spools": fields, "problems": problems}))
+        click.echo(ascii_json({"spools": fields, "problems": problems}))
     elif seen:
-        _show([cells for one in seen for cells in _rows(one)])
+        headings = ("flow", "owner", "which", "kind", "entries", "bytes", "oldest", "dead")
+        show_cells(headings, [cells for one in seen for cells in _rows(one)], texts=4)
     elif not problems:
-        click.echo(f"no spools in {_folder(folder)}")
+        click.echo(f"no spools in {printable(_folder(folder))}")
     _end(problems, quiet=as_json)
 
 
@@ -142,7 +144,7 @@ def _decide(what: str, do: Callable[[Path, str], bool], ids: tuple[str, ...], ev
 def _end(problems: list[str], *, quiet: bool = False) -> None:
     if problems and not quiet:
         for problem in problems:
-            click.echo(f"rpa: {problem}", err=True)
+            click.echo(f"rpa: {printable(problem)}", err=True)
     if problems:
         sys.exit(1)
 
@@ -156,31 +158,18 @@ def _rows(one: Any) -> Iterator[tuple[str, ...]]:
         yield (*head, "(empty)", "0", "0", "0 s", "0")
 
 
-def _show(cells: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    for heading in ("flow", "owner", "which", "kind"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("entries", "bytes", "oldest", "dead"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)
-
-
 def _as_json(path: Path, dead: DeadEntry) -> str:
     entry = dead.entry
     fields = {"file": path.name, "id": entry.id, "kind": entry.kind, "stream": entry.stream, "tries": entry.tries}
     when = {"put_at": _time(entry.put_at), "died_at": _time(dead.died_at)}
     body = entry.body.decode(errors="backslashreplace")
-    return json.dumps(fields | when | {"reason": dead.reason, "body": body}, ensure_ascii=False)
+    return ascii_json(fields | when | {"reason": dead.reason, "body": body})
 
 
 def _as_text(path: Path, dead: DeadEntry) -> str:
     entry = dead.entry
-    return f"{entry.id}  {entry.kind}, {entry.tries} tries, {_time(dead.died_at)}, in {path.name}\n    {dead.reason}"
+    head = f"{entry.id}  {entry.kind}, {entry.tries} tries, {_time(dead.died_at)}, in {path.name}"
+    return f"{printable(head)}\n    {printable(dead.reason)}"
 
 
 def _time(at: float) -> str:

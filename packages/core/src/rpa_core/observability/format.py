@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from rpa_core.observability.printable import printable
 from rpa_core.observability.redaction import HIDDEN, Redactor
 
 ECS_VERSION = "8.11.0"
@@ -66,7 +67,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`12:00:01.234 INFO  rpa.worker  text  key=value`, then the traceback as people know it."""
+    """`12:00:01.234 INFO  rpa.worker  text  key=value`, then the traceback, indented.
+
+    One line a record, whatever is in it, and nothing that steers a terminal: what a message quotes forges no other.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         super().__init__()
@@ -81,7 +85,8 @@ class ConsoleFormatter(logging.Formatter):
         )
         line = f"{clock} {record.levelname:<8} {record.name:<20} {self._redactor.text(_message(record))}"
         stack = _error_fields(self, record, self._redactor).get("error.stack_trace", "")
-        return f"{line}{'  ' + extras if extras else ''}{chr(10) + stack if stack else ''}"
+        head = printable(f"{line}{'  ' + extras if extras else ''}")
+        return "\n".join([head, *(f"    {printable(one)}" for one in stack.split("\n"))] if stack else [head])
 
 
 def _timestamp(created: float) -> str:

@@ -17,9 +17,9 @@ _ASSIGNED = re.compile(
         (?P<value>(?:(?:bearer|basic)\s{{1,8}})?
             (?:"(?:\\.|[^"\\]){{0,4096}}"|'(?:\\.|[^'\\]){{0,4096}}'|[^\s,;&)}}\]]+))"""
 )
-_USERINFO = re.compile(
-    r"(?P<head>[A-Za-z][A-Za-z0-9+.\-]{1,20}://[^\s:/@'\"]{0,128}:)(?P<password>[^\s'\"]{1,512})(?P<at>@)"
-)
+_BREAK = re.compile(r"([\s'\"]+)")
+_USER = re.compile(r"://[^:/@]*:")
+_LONGEST_PASSWORD = 1024
 _BEARER = re.compile(r"(?i)\b(?P<head>bearer|basic)\s+[A-Za-z0-9._~+/=\-]{8,}")
 
 
@@ -56,16 +56,36 @@ class Redactor:
         return self._hide(text)
 
     def _hide(self, text: str) -> str:
-        if self._pattern is not None:
-            text = self._pattern.sub(HIDDEN, text)
+        text = self.values(text)
         if "://" in text:
-            text = _USERINFO.sub(rf"\g<head>{HIDDEN}\g<at>", text)
+            text = "".join(_without_passwords(part) if "://" in part else part for part in _BREAK.split(text))
         text = _ASSIGNED.sub(rf"\g<key>{HIDDEN}", text)
         return _BEARER.sub(rf"\g<head> {HIDDEN}", text)
+
+    def values(self, text: str) -> str:
+        """`text` without registered values, and otherwise as it is."""
+        return self._pattern.sub(HIDDEN, text) if self._pattern is not None else text
 
     def key_is_secret(self, key: str) -> bool:
         """Whether what stands under `key` is a secret whatever it looks like."""
         return bool(_SECRET_KEY.search(key))
+
+
+def _without_passwords(word: str) -> str:
+    """A word without white space and quotes: what stands between `://user:` and the last `@` of the same address.
+
+    A password may hold any sign: it ends at the last `@` within a limit. Each part of the word is read once, and each
+    beginning of an address costs one search of bounded length.
+    """
+    parts: list[str] = []
+    done, last, begin = 0, word.rfind("@"), _USER.search(word)
+    while begin is not None and begin.end() < last:
+        at = word.rfind("@", begin.end() + 1, begin.end() + _LONGEST_PASSWORD + 1)
+        if at >= 0:
+            parts += (word[done : begin.end()], HIDDEN)
+            done = at
+        begin = _USER.search(word, max(begin.end(), at))
+    return "".join((*parts, word[done:]))
 
 
 def _spellings(secret: str) -> set[str]:

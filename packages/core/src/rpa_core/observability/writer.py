@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from typing import Protocol
 
+from rpa_core.observability.printable import ESCAPING
+
 
 class Stream(Protocol):
     """Where lines go: stdout, or rotated files."""
@@ -92,11 +94,17 @@ class QueueWriter(logging.Handler):
                 lines.append(self._loss(lost))
             # A closed or broken stream: there is nowhere left to say so, and work must go on.
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write("\n".join(lines) + "\n")
+                self._write("\n".join(lines) + "\n")
                 self._stream.flush()
             with self._change:
                 self._written += len(lines) - bool(lost)
                 self._change.notify_all()
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:  # a stdout in Latin-1 or ASCII: escapes, and not lines that are missing
+            self._stream.write(text.encode(error.encoding, ESCAPING).decode(error.encoding))
 
     def _loss(self, lost: int) -> str:
         record = logging.LogRecord(

@@ -31,6 +31,8 @@ def load(spec: str) -> Flow:
         names = ", ".join(sorted(known)) or "none"
         raise UsageError(f"no flow is called {spec!r}{hint} (installed: {names}; or give module:ATTRIBUTE)")
     module, _, attribute = place.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise UsageError(f"{spec!r} is no place of a flow; write package.module:ATTRIBUTE")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
