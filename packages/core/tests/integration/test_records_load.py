@@ -274,12 +274,20 @@ def test_the_schema_is_brought_and_shown(rpa_process: Run, survey_hub: Any) -> N
     """`rpa db status` fails where something is missing, `migrate` brings it once, then both are content."""
     there = ("--database", survey_hub.dsn, "--json")
     code, output = rpa_process("db", "status", *there)
-    assert (code, json.loads(output)) == (1, [{"database": "rpa_db", "migration": "0001_ledger", "applied_at": None}])
-    assert json.loads(rpa_process("db", "migrate", *there)[1]) == {"applied": {"rpa_db": ["0001_ledger"]}}
+    rows = json.loads(output)["migrations"]
+    assert (code, rows[0]) == (
+        1, {"database": "rpa_db", "migration": "0001_ledger", "applied_at": None, "state": "missing"},
+    )  # fmt: skip
+    names = [row["migration"] for row in rows]
+    assert json.loads(rpa_process("db", "migrate", *there)[1]) == {"applied": {"rpa_db": names}}
     assert json.loads(rpa_process("db", "migrate", *there)[1]) == {"applied": {"rpa_db": []}}
     code, output = rpa_process("db", "status", *there)
     assert code == 0
-    assert json.loads(output)[0]["applied_at"] is not None
+    shown = json.loads(output)
+    assert {row["state"] for row in shown["migrations"]} == {"applied"}
+    assert all(row["applied_at"] for row in shown["migrations"])
+    assert (shown["encoding"], shown["missing_for_worker"]) == ("UTF8", [])
+    assert [one["retention"] for one in shown["periods"]] == ["open"]
 
 
 @pytest.mark.requirement("R2.2", "R7.7")

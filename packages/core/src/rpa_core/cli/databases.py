@@ -1,12 +1,16 @@
-"""Arguments and options that several commands share, and how the commands find their database."""
+"""Arguments and options that several commands share, and how they find their database and the flow in it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    import psycopg
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,3 +80,32 @@ def checked(database: str) -> str:
     for problem in database_checks("rpa_db", config):
         raise UsageError(f"--database: {problem.text}")
     return database
+
+
+@contextmanager
+def open_rpa_db(database: str | None) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to rpa_db; errors of PostgreSQL leave as RpaErrors."""
+    import psycopg
+
+    from rpa_core.store.connect import classify, connect
+
+    with connect(rpa_db(database), application_name="rpa records") as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise classify(error) from error
+
+
+def check_flow(connection: psycopg.Connection[Any], flow: str) -> None:
+    """Raise UsageError, naming the nearest, for a flow that is neither installed here nor used in the database."""
+    import difflib
+
+    from rpa_core.errors import UsageError
+    from rpa_core.runtime.flows import installed
+    from rpa_core.store.lookup import used_flows
+
+    known = sorted({*installed(), *used_flows(connection)})
+    if flow not in known:
+        near = difflib.get_close_matches(flow, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known) or 'none'})"
+        raise UsageError(f"no flow {flow!r} is installed here or has records in the database{hint}")

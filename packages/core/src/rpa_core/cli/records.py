@@ -1,8 +1,7 @@
-"""`rpa records load|status|failed|retry|requeue|pause|resume`."""
+"""`rpa records load|status|requeue|pause|resume`; what concerns dead letters is in `cli.letters`."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,33 +11,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from rpa_core.cli.databases import FLOW, KEY, database_option, rpa_db
+from rpa_core.cli import corrections, letters
+from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option
+from rpa_core.cli.databases import open_rpa_db as _connection
 from rpa_core.observability.printable import ascii_json, printable
 
 if TYPE_CHECKING:
-    import psycopg
-
     from rpa_core.runtime.loading import Loaded
-
-KINDS = ("rejected", "exhausted", "crash", "unstorable", "unreadable")
 
 
 @click.group("records")
 def command() -> None:
-    """Load records, see what became of them, put back what was set aside."""
+    """Load records, see what became of them, put back, correct or discard what was set aside."""
 
 
-@contextmanager
-def _connection(database: str | None) -> Iterator[psycopg.Connection[Any]]:
-    import psycopg
-
-    from rpa_core.store.connect import classify, connect
-
-    with connect(rpa_db(database), application_name="rpa records") as connection:
-        try:
-            yield connection
-        except psycopg.Error as error:
-            raise classify(error) from error
+letters.add_to(command)
+command.add_command(corrections.command)
 
 
 @command.command("load")
@@ -154,13 +142,16 @@ def _column_check(flow: str) -> Any:
 @database_option
 def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool, database: str | None) -> None:
     """Show the queue of every flow, or of FLOW; with KEY, one record and its outcome."""
-    from rpa_core.store.lookup import done_counts, flow_depths, record_status
+    from rpa_core.store.lookup import done_counts, flow_depths, used_flows
 
     with _connection(database) as connection:
-        if flow and key:
-            _show_record(record_status(connection, flow, key), flow, key, as_json)
+        if flow is not None:
+            check_flow(connection, flow)
+        if flow is not None and key is not None:
+            letters.show_status(connection, flow, key, as_json)
             return
-        depths = {name: depth for name, depth in flow_depths(connection).items() if flow in (None, name)}
+        used = used_flows(connection)
+        depths = {name: one for name, one in flow_depths(connection).items() if name in used and flow in (None, name)}
         done = done_counts(connection) if exact else {}
     rows = {
         name: {
@@ -183,66 +174,6 @@ def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool
     show("flow", rows)
 
 
-def _show_record(status: Any, flow: str, key: str, as_json: bool) -> None:
-    from rpa_core.errors import InputError
-
-    if status is None:
-        raise InputError(f"flow {flow} has no record under key {key!r}")
-    fields = {name: getattr(status, name) for name in status.__slots__}
-    if as_json:
-        click.echo(ascii_json(fields))
-        return
-    for name, value in fields.items():
-        click.echo(f"{name:12} {printable(json.dumps(value, ensure_ascii=False) if name == 'result' else value)}")
-
-
-@command.command("failed")
-@click.argument("flow", type=FLOW)
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, payload included.")
-@database_option
-def failed_command(flow: str, kinds: tuple[str, ...], limit: int, as_json: bool, database: str | None) -> None:
-    """List the records of FLOW that were set aside, with every reason."""
-    from rpa_core.store.lookup import dead_letters
-
-    with _connection(database) as connection:
-        rows = list(dead_letters(connection, flow, kinds=kinds, most=limit))
-    for row in rows:
-        if as_json:
-            fields = row._asdict() | {"at": row.at.isoformat()}
-            del fields["payload"]  # copied to the letter: it may hold numbers and texts that Python has no form for
-            click.echo(ascii_json(fields, payload=row.payload))
-        else:
-            name = printable(row.key or row.record_id)
-            click.echo(f"{name}  {row.kind}, {row.tries} tries, {row.at:%Y-%m-%d %H:%M:%S}")
-            for reason in row.reasons:
-                click.echo(f"    {printable(reason)}")
-    if not rows and not as_json:
-        click.echo(f"nothing of {flow} is set aside")
-
-
-@command.command("retry")
-@click.argument("flow", type=FLOW)
-@click.argument("keys", nargs=-1, type=KEY)
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS), help="Only these; may be repeated.")
-@click.option("--all", "everything", is_flag=True, help="All that were set aside (but unreadable input).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@database_option
-def retry_command(
-    flow: str, keys: tuple[str, ...], kinds: tuple[str, ...], everything: bool, as_json: bool, database: str | None
-) -> None:
-    """Put records of FLOW that were set aside back into the queue: by KEYS, by --kind, or --all."""
-    from rpa_core.errors import UsageError
-    from rpa_core.store.lookup import put_back
-
-    if not (keys or kinds or everything):
-        raise UsageError("say which: keys, --kind, or --all")
-    with _connection(database) as connection:
-        count = put_back(connection, flow, keys=keys or None, kinds=kinds or None)
-    click.echo(ascii_json({"flow": flow, "put_back": count}) if as_json else f"{count} records of {flow} put back")
-
-
 @command.command("requeue")
 @click.argument("flow", type=FLOW)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -252,16 +183,18 @@ def requeue_command(flow: str, as_json: bool, database: str | None) -> None:
     from rpa_core.store.lookup import requeue
 
     with _connection(database) as connection:
+        check_flow(connection, flow)
         count = requeue(connection, flow)
     click.echo(ascii_json({"flow": flow, "requeued": count}) if as_json else f"{count} records of {flow} are ready now")
 
 
 @command.command("pause")
 @click.argument("flow", type=FLOW)
+@click.option("--create", is_flag=True, help="Also a flow that is not installed here and has no records yet.")
 @database_option
-def pause_command(flow: str, database: str | None) -> None:
-    """Let no worker claim from FLOW; what is in hand is finished."""
-    _set_paused(flow, True, database)
+def pause_command(flow: str, create: bool, database: str | None) -> None:
+    """Let no worker claim from FLOW; what is in hand is finished. Works before the first record, too."""
+    _set_paused(flow, True, database, create=create)
 
 
 @command.command("resume")
@@ -272,9 +205,14 @@ def resume_command(flow: str, database: str | None) -> None:
     _set_paused(flow, False, database)
 
 
-def _set_paused(flow: str, paused: bool, database: str | None) -> None:
+def _set_paused(flow: str, paused: bool, database: str | None, *, create: bool = False) -> None:
+    from rpa_core.store.intake import check_flow_name
     from rpa_core.store.lookup import set_paused
 
     with _connection(database) as connection:
+        if create:
+            check_flow_name(flow)
+        else:
+            check_flow(connection, flow)
         set_paused(connection, flow, paused)
     click.echo(f"{flow} is {'paused' if paused else 'running'}")

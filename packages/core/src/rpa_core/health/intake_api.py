@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from rpa_core.errors import InputError, RpaError, TransientError
 from rpa_core.formats.formats import Format
@@ -103,7 +103,7 @@ class StatusView(Protocol):
     @property
     def attempts(self) -> int | None: ...
     @property
-    def result(self) -> Any: ...
+    def result_json(self) -> bytes | None: ...
     @property
     def reasons(self) -> tuple[str, ...]: ...
     @property

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -103,7 +104,7 @@ class Records:
                 "key": found.key,
                 "state": found.state,
                 "attempts": found.attempts,
-                "result": found.result,
+                "result": orjson.Fragment(found.result_json) if found.result_json is not None else None,
                 "reasons": list(found.reasons),
                 "enqueued_at": found.enqueued_at,
                 "finished_at": found.finished_at,

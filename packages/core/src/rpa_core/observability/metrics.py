@@ -16,6 +16,7 @@ from prometheus_client import (
 from rpa_core.version import VERSION
 
 WORKER_STATES = ("starting", "waiting", "running", "paused", "draining", "stopped")
+RETENTION_REASONS = ("rights", "error", "dead_letters", "unfinished")
 _DURATIONS = (
     0.0001,
     0.0005,
@@ -71,6 +72,15 @@ class Metrics:
         )
         self.last_success = self._gauge(
             "rpa_last_success_timestamp_seconds", "When a record was last committed, Unix time", "flow"
+        )
+        self.retention_last_success = self._gauge(
+            "rpa_retention_last_success_timestamp_seconds", "When this worker last applied the retention, Unix time"
+        )
+        self.retention_blocked = self._gauge(
+            "rpa_retention_blocked",
+            "1 where this worker cannot apply the retention (rights, error); periods past it that are kept for dead "
+            "letters or unfinished records",
+            "reason",
         )
         self.worker_state = self._gauge("rpa_worker_state", "1 for the state the worker is in", "state")
         self.log_dropped = self._gauge("rpa_log_records_dropped", "Log records dropped while stdout was blocked")

@@ -31,7 +31,7 @@ from rpa_core.runtime.policies import worker_policy
 from rpa_core.runtime.stores import MAIN, Stores
 from rpa_core.runtime.telemetry import Telemetry
 from rpa_core.runtime.upkeep import Upkeep, label_of, temporary_folder
-from rpa_core.runtime.watcher import Keeping, Watcher
+from rpa_core.runtime.watcher import Retention, Watcher
 from rpa_core.store.lookup import FlowDepth
 from rpa_core.version import VERSION
 from rpa_core.waits import pause
@@ -214,8 +214,11 @@ class Container:
             wake=self._wake,
             listen=self._config.worker.notify,
             on_depths=self._take_in,
-            keeping=Keeping(
-                period_days=self._config.worker.period_days, retention_days=self._config.worker.retention_days
+            retention=Retention(
+                period_days=self._config.worker.period_days,
+                retention_days=self._config.worker.retention_days,
+                metrics=self._metrics,
+                clock=self._clock,
             ),
             clock=self._clock,
         )
@@ -272,7 +275,8 @@ class Container:
 
     def _check_schema(self) -> None:
         if self._orders.migrate_first:
-            schema.bring_up_to_date([self._flow], self._stores.dsns)
+            patience_s = self._config.dependency_timeout_s
+            schema.bring_up_to_date([self._flow], self._stores.dsns, patience_s=patience_s, stop=self._stop)
         schema.check(self._flow, self._stores.dsns)
 
     def _open_flow(self) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, cast
 
-import orjson
 import psycopg
 
 from rpa_core.store.sql import statements
 
-RecordState = Literal["ready", "waiting", "leased", "done", "set_aside"]
+RecordState = Literal["ready", "waiting", "leased", "done", "set_aside", "discarded", "unknown"]
 _STATES: dict[str, RecordState] = {"r": "ready", "w": "waiting", "l": "leased"}
 _MOST_CHUNKS = 20_000
 
@@ -36,17 +36,26 @@ class FlowDepth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStatus:
-    """Where one record is, and its outcome if it has one."""
+    """Where one record is, and its outcome if it has one; `result_json` is the result's JSON text as it is stored.
+
+    `unknown`: no result, no dead letter and no chunk has it; `put_back` by its id queues it.
+    """
 
     flow: str
-    key: str
+    key: str | None
     record_id: int
     state: RecordState
     attempts: int | None
-    result: Any
+    result_json: bytes | None
+    kind: str | None
     reasons: tuple[str, ...]
     enqueued_at: datetime
     finished_at: datetime | None
+
+    @property
+    def result(self) -> Any:
+        """The result, decoded; None where there is none."""
+        return json.loads(self.result_json) if self.result_json is not None else None
 
 
 class DeadLetterRow(NamedTuple):
@@ -59,6 +68,29 @@ class DeadLetterRow(NamedTuple):
     reasons: list[str]
     at: datetime
     payload: bytes
+
+
+class ActOnRecord(NamedTuple):
+    """What was done with a record by a command: `correct` has what it was before, `payload` as JSON text."""
+
+    at: datetime
+    act: str
+    by: str
+    reason: str | None
+    kind: str
+    reasons: list[str] | None
+    payload: bytes | None
+    new_key: str | None
+
+
+class FoundRecord(NamedTuple):
+    """A record and where it is stored; `flow_id` is its flow's."""
+
+    record_id: int
+    period: int
+    flow_id: int
+    key: str | None
+    enqueued_at: datetime
 
 
 def flow_depths(connection: psycopg.Connection[Any]) -> dict[str, FlowDepth]:
@@ -79,33 +111,70 @@ def done_counts(connection: psycopg.Connection[Any]) -> dict[str, int]:
     return {name: int(n) for name, n in connection.execute(statements("lookup")["done_counts"])}
 
 
+def used_flows(connection: psycopg.Connection[Any]) -> set[str]:
+    """Flows that have records, had some within the retention, or are paused."""
+    return {name for (name,) in connection.execute(statements("lookup")["used_flows"])}
+
+
+def find(
+    connection: psycopg.Connection[Any], flow: str, *, keys: Sequence[str] | None = None, ids: Sequence[int] = ()
+) -> list[FoundRecord]:
+    """The records of `flow` under `keys`, or of these `ids`."""
+    sql = statements("lookup")
+    with connection.cursor(binary=True) as cursor:
+        if keys is not None:
+            cursor.execute(sql["find_keys"], {"flow": flow, "keys": list(keys)})
+        else:
+            cursor.execute(sql["find_ids"], {"flow": flow, "ids": list(ids)})
+        return [FoundRecord._make(row) for row in cursor]
+
+
 def record_status(connection: psycopg.Connection[Any], flow: str, key: str) -> RecordStatus | None:
     """The record of `flow` under `key`, or None if there is none."""
-    sql = statements("lookup")
-    row = connection.execute(sql["record"], {"flow": flow, "key": key}, binary=True).fetchone()
-    if row is None:
-        return None
-    record_id, _period, enqueued_at, result, _chunk, done_at, kind, tries, reasons, set_aside_at = row
-    state: RecordState
-    attempts: int | None
+    found = find(connection, flow, keys=[key])
+    return status_of(connection, flow, found[0]) if found else None
+
+
+def status_of(connection: psycopg.Connection[Any], flow: str, found: FoundRecord) -> RecordStatus:
+    """Where a record is, by one snapshot of the database."""
+    where = {"period": found.period, "id": found.record_id, "flow_id": found.flow_id}
+    row = connection.execute(statements("lookup")["place"], where, binary=True).fetchone()
+    assert row is not None
+    result, done_at, kind, tries, reasons, set_aside_at, discarded, chunk = row
+    state: RecordState = "unknown"
+    attempts: int | None = None
     if result is not None:
-        state, attempts = "done", None
+        state = "done"
     elif kind is not None:
-        state, attempts = "set_aside", int(tries)
-    else:
-        found = connection.execute(sql["chunk_of"], {"flow": flow, "id": record_id}).fetchone()
-        state, attempts = (_STATES[found[0]], int(found[1])) if found else ("ready", 0)
+        state, attempts = ("set_aside" if discarded is None else "discarded"), int(tries)
+    elif chunk is not None:
+        state, attempts = _STATES[chunk[0]], int(chunk[1])
     return RecordStatus(
         flow=flow,
-        key=key,
-        record_id=record_id,
+        key=found.key,
+        record_id=found.record_id,
         state=state,
         attempts=attempts,
-        result=orjson.loads(result) if result is not None else None,
+        result_json=result,
+        kind=kind,
         reasons=tuple(reasons or ()),
-        enqueued_at=enqueued_at,
+        enqueued_at=found.enqueued_at,
         finished_at=done_at or set_aside_at,
     )
+
+
+def payload_of(connection: psycopg.Connection[Any], found: FoundRecord) -> bytes | None:
+    """A record's payload as JSON text; None if its period was dropped meanwhile."""
+    where = {"period": found.period, "id": found.record_id}
+    row = connection.execute(statements("lookup")["payload"], where, binary=True).fetchone()
+    return row[0] if row else None
+
+
+def acts_of(connection: psycopg.Connection[Any], found: FoundRecord) -> list[ActOnRecord]:
+    """What people did with a record, in order."""
+    where = {"period": found.period, "id": found.record_id}
+    with connection.cursor(binary=True) as cursor:
+        return [ActOnRecord._make(row) for row in cursor.execute(statements("lookup")["acts_of_record"], where)]
 
 
 def dead_letters(
@@ -115,11 +184,13 @@ def dead_letters(
     kinds: Sequence[str] | None = None,
     most: int = 100,
     after: int = 0,
+    discarded: bool = False,
 ) -> Iterator[DeadLetterRow]:
-    """Up to `most` dead letters with record ids beyond `after`."""
+    """Up to `most` dead letters with record ids beyond `after`: those that want attention, or the `discarded` ones."""
     parameters = {"flow": flow, "kinds": list(kinds) if kinds else None, "most": most, "after": after}
+    statement = statements("lookup")["discarded_letters" if discarded else "dead_letters"]
     with connection.cursor(binary=True) as cursor:
-        for row in cursor.execute(statements("lookup")["dead_letters"], parameters):
+        for row in cursor.execute(statement, parameters):
             yield DeadLetterRow._make(row)
 
 
@@ -130,31 +201,45 @@ def put_back(
     keys: Sequence[str] | None = None,
     ids: Sequence[int] | None = None,
     kinds: Sequence[str] | None = None,
+    discarded: bool = False,
 ) -> int:
     """Queue dead letters again (all of the flow's, or the chosen ones); returns how many. Commits as it goes.
 
-    What could not be read at intake stays: it has to be loaded again, corrected.
+    What could not be read at intake stays: it has to be corrected. `discarded`: those that were discarded instead.
     """
     sql = statements("lookup")
     chosen = list(ids) if ids is not None else None
     if keys is not None:
-        rows = connection.execute(sql["ids_of_keys"], {"flow": flow, "keys": list(keys)})
-        chosen = [*(chosen or []), *(row[0] for row in rows)]
-    called_at = _now(connection)
+        chosen = [*(chosen or []), *(record.record_id for record in find(connection, flow, keys=keys))]
+    parameters = {
+        "flow": flow,
+        "kinds": list(kinds) if kinds else None,
+        "ids": chosen,
+        "called_at": _now(connection),
+        "discarded": discarded,
+    }
     total = 0
     while True:
-        row = connection.execute(
-            sql["put_back"],
-            {"flow": flow, "kinds": list(kinds) if kinds else None, "ids": chosen, "called_at": called_at},
-        ).fetchone()
+        row = connection.execute(sql["put_back"], parameters).fetchone()
         if not row or not row[0]:
             return total
         total += int(row[0])
 
 
+def queue_lost(connection: psycopg.Connection[Any], flow: str, ids: Sequence[int]) -> list[int]:
+    """Queue those of these records that are in state `unknown`; returns their ids. Two callers queue each once."""
+    with connection.transaction():
+        connection.execute("SELECT 1 FROM rpa.flow WHERE name = %s FOR UPDATE", (flow,))
+        rows = connection.execute(statements("lookup")["queue_lost"], {"flow": flow, "ids": list(ids)})
+        return [row[0] for row in rows]
+
+
 def set_paused(connection: psycopg.Connection[Any], flow: str, paused: bool) -> None:
-    """Let no worker claim from a flow, or let them again."""
-    connection.execute("UPDATE rpa.flow SET paused = %s WHERE id = rpa.flow_id(%s)", (paused, flow))
+    """Let no worker claim from a flow, or let them again; a flow without records is known from then on."""
+    # Two statements: one would not see the row that its own call of rpa.flow_id makes.
+    row = connection.execute("SELECT rpa.flow_id(%s)", (flow,)).fetchone()
+    assert row is not None
+    connection.execute("UPDATE rpa.flow SET paused = %s WHERE id = %s", (paused, row[0]))
 
 
 def requeue(connection: psycopg.Connection[Any], flow: str) -> int:
@@ -169,6 +254,7 @@ def requeue(connection: psycopg.Connection[Any], flow: str) -> int:
 
 
 def _now(connection: psycopg.Connection[Any]) -> datetime:
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    # In binary: the text depends on DateStyle, which role and database can set.
+    row = connection.execute("SELECT clock_timestamp()", binary=True).fetchone()
     assert row is not None
     return cast("datetime", row[0])

@@ -1,40 +1,70 @@
-"""Old results leave with their period: whole partitions are dropped, never rows deleted."""
+"""Old results leave with their period: whole partitions are dropped, never rows deleted.
+
+The database does both under its owner's rights (`rpa.rotate_if_due`, `rpa.drop_if_finished`), so that a worker needs
+no more than the right to call them.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import psycopg
-from psycopg import errors, sql
 
 logger = logging.getLogger("rpa.store")
-_PARTITIONED = ("dead_letter", "chunk_done", "result", "record")
-_LOCK_TIMEOUT = "300ms"
 _REQUESTS = 5000
+_DAY_S = 86400
+_PERIODS = """
+SELECT p.id, p.opened_at, p.closed_at,
+       p.closed_at < clock_timestamp() - make_interval(secs => %(retention_s)s) AS expired,
+       p.closed_at IS NULL AND p.opened_at < clock_timestamp() - make_interval(secs => %(period_s)s) AS due,
+       EXISTS (SELECT FROM rpa.chunk c WHERE c.period = p.id) AS unfinished,
+       EXISTS (SELECT FROM rpa.dead_letter d WHERE d.period = p.id AND d.discarded IS NULL) AS dead
+FROM rpa.period p WHERE NOT %(expired_only)s OR p.closed_at < clock_timestamp() - make_interval(secs => %(retention_s)s)
+ORDER BY p.id
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodState:
+    """One period. `expired`: closed longer ago than the retention. `due`: open for longer than a period is to be.
+
+    An expired period is dropped unless it holds records that are `unfinished`, or dead letters (`dead`).
+    """
+
+    id: int
+    opened_at: datetime
+    closed_at: datetime | None
+    expired: bool
+    due: bool
+    unfinished: bool
+    dead: bool
+
+
+@contextmanager
+def _read_committed(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction in which each statement sees what committed before it, whatever the role's default is."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+        yield
 
 
 def rotate(connection: psycopg.Connection[Any], *, period_days: float) -> int | None:
     """Open a new period if the open one is old enough; returns its id.
 
-    Waits at most 0.3 s for running enqueues, who wait behind it meanwhile; where that is not enough, a later call
+    Waits at most 0.3 s for running enqueues, which wait behind it meanwhile; where that is not enough, a later call
     tries again.
     """
-    try:
-        with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-            old = connection.execute(
-                "SELECT 1 FROM rpa.period WHERE closed_at IS NULL"
-                " AND opened_at < clock_timestamp() - make_interval(secs => %s)",
-                (period_days * 86400,),
-            ).fetchone()
-            if not old:
-                return None
-            row = connection.execute("SELECT rpa.rotate_period()").fetchone()
-    except errors.LockNotAvailable:
+    with _read_committed(connection):
+        row = connection.execute(
+            "SELECT rpa.rotate_if_due(make_interval(secs => %s))", (period_days * _DAY_S,)
+        ).fetchone()
+    if row is None or row[0] is None:
         return None
-    assert row is not None
     logger.info("opened period %d", row[0], extra={"event.action": "period.opened"})
     return int(row[0])
 
@@ -42,40 +72,25 @@ def rotate(connection: psycopg.Connection[Any], *, period_days: float) -> int | 
 def drop_expired(connection: psycopg.Connection[Any], *, retention_days: float) -> list[int]:
     """Drop periods that closed longer ago than `retention_days` and are finished; returns their ids.
 
-    A period with an unfinished chunk or a dead letter is kept: nothing that still wants attention is lost.
+    A period with an unfinished chunk, or a dead letter that was not discarded, is kept: nothing that still wants
+    attention is lost.
     """
     rows = connection.execute(
         "SELECT id FROM rpa.period WHERE closed_at < clock_timestamp() - make_interval(secs => %s) ORDER BY id",
-        (retention_days * 86400,),
+        (retention_days * _DAY_S,),
     ).fetchall()
-    return [period for (period,) in rows if _drop(connection, period)]
+    return [period for (period,) in rows if _drop(connection, period, retention_days)]
 
 
-def _drop(connection: psycopg.Connection[Any], period: int) -> bool:
-    tables = [sql.Identifier("rpa", f"{parent}_p{period}") for parent in _PARTITIONED]
-    try:
-        with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
-            for table in tables:
-                connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
-            if _wanted(connection, period):
-                return False
-            for table in tables:
-                connection.execute(sql.SQL("DROP TABLE {}").format(table))
-            connection.execute("DELETE FROM rpa.period WHERE id = %s", (period,))
-    except errors.LockNotAvailable:
+def _drop(connection: psycopg.Connection[Any], period: int, retention_days: float) -> bool:
+    with _read_committed(connection):
+        row = connection.execute(
+            "SELECT rpa.drop_if_finished(%s, make_interval(secs => %s))", (period, retention_days * _DAY_S)
+        ).fetchone()
+    if row is None or not row[0]:
         return False
     logger.info("dropped period %d", period, extra={"event.action": "period.dropped"})
     return True
-
-
-def _wanted(connection: psycopg.Connection[Any], period: int) -> bool:
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM rpa.chunk WHERE period = %(period)s)"
-        " OR EXISTS (SELECT FROM rpa.dead_letter WHERE period = %(period)s)",
-        {"period": period},
-    ).fetchone()
-    return bool(row and row[0])
 
 
 def forget_requests(connection: psycopg.Connection[Any], *, retention_days: float) -> int:
@@ -83,7 +98,7 @@ def forget_requests(connection: psycopg.Connection[Any], *, retention_days: floa
     return connection.execute(
         "DELETE FROM rpa.request WHERE ctid = ANY(ARRAY(SELECT ctid FROM rpa.request"
         " WHERE at < statement_timestamp() - make_interval(secs => %s) ORDER BY at LIMIT %s))",
-        (retention_days * 86400, _REQUESTS),
+        (retention_days * _DAY_S, _REQUESTS),
     ).rowcount
 
 
@@ -92,3 +107,27 @@ def keep_house(connection: psycopg.Connection[Any], *, period_days: float, reten
     rotate(connection, period_days=period_days)
     forget_requests(connection, retention_days=retention_days)
     return drop_expired(connection, retention_days=retention_days)
+
+
+def periods(
+    connection: psycopg.Connection[Any], *, period_days: float, retention_days: float, expired_only: bool = False
+) -> list[PeriodState]:
+    """Every period, or the expired ones that are still there, and what keeps them."""
+    parameters = {
+        "period_s": period_days * _DAY_S,
+        "retention_s": retention_days * _DAY_S,
+        "expired_only": expired_only,
+    }
+    with connection.cursor(binary=True) as cursor:
+        return [
+            PeriodState(
+                id=number,
+                opened_at=opened_at,
+                closed_at=closed_at,
+                expired=bool(expired),
+                due=bool(due),
+                unfinished=unfinished,
+                dead=dead,
+            )
+            for number, opened_at, closed_at, expired, due, unfinished, dead in cursor.execute(_PERIODS, parameters)
+        ]

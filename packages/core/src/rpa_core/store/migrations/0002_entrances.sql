@@ -210,3 +210,92 @@ BEGIN
 END $$;
 
 -- == Dead letters, rights and retention ==
+
+-- Workers of 0001 may run on this schema while they are replaced.
+-- compatible from: 0001
+
+-- What people did with dead letters, one row for each call that changed something. `discard`: they were let go of.
+-- `correct`: their payload was replaced and they were queued again.
+CREATE TABLE rpa.dead_letter_act (
+    id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    flow   smallint    NOT NULL,
+    act    text        NOT NULL CHECK (act IN ('discard', 'correct')),
+    n      integer     NOT NULL DEFAULT 0,
+    kinds  jsonb       NOT NULL DEFAULT '{}',       -- how many of each kind
+    reason text,
+    by     text        NOT NULL,
+    at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX dead_letter_act_at ON rpa.dead_letter_act (at);
+
+-- NULL: the dead letter wants attention, and keeps its period. Else the act that discarded it: the row stays as the
+-- record's one outcome, and leaves with its period.
+ALTER TABLE rpa.dead_letter ADD COLUMN discarded bigint;
+-- Locks: SHARE on dead letters while it is built, about one second for a million of them.
+CREATE INDEX dead_letter_open ON rpa.dead_letter (flow, record_id) WHERE discarded IS NULL;
+
+-- What a corrected record was before: its payload and why it had been set aside.
+CREATE TABLE rpa.correction (
+    act       bigint      NOT NULL,
+    period    integer     NOT NULL,
+    record_id bigint      NOT NULL,
+    kind      text        NOT NULL,
+    tries     smallint    NOT NULL,
+    reasons   text[]      NOT NULL,
+    set_aside timestamptz NOT NULL,
+    payload   json        NOT NULL,
+    new_key   text,                     -- the correction is another record, under this key
+    PRIMARY KEY (period, record_id, act)
+);
+
+-- Retention for roles that own nothing here: the two functions act as the owner of the tables, and only on what is
+-- due. A caller who is not the owner, or a member of it, cannot make a period shorter than a day, nor drop one that
+-- closed less than a day ago. Both answer NULL where another transaction is in the way for more than 0.3 s.
+CREATE FUNCTION rpa.rotate_if_due(period_age interval) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
+BEGIN
+    IF NOT pg_has_role(session_user, current_user, 'USAGE') THEN
+        period_age := greatest(period_age, interval '1 day');
+    END IF;
+    IF NOT EXISTS (SELECT FROM rpa.period WHERE closed_at IS NULL AND opened_at < clock_timestamp() - period_age) THEN
+        RETURN NULL;
+    END IF;
+    RETURN rpa.rotate_period();
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
+END $$;
+
+-- Drop a period with all that it holds, if it closed long enough ago, and every record in it is done or discarded.
+-- Answers whether it did. Locks: ACCESS EXCLUSIVE on the period's partitions, before the last check, for which every
+-- statement must see what committed meanwhile: READ COMMITTED only.
+CREATE FUNCTION rpa.drop_if_finished(dropped integer, closed_age interval) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
+DECLARE part text;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'rpa.drop_if_finished needs READ COMMITTED, not %', current_setting('transaction_isolation');
+    END IF;
+    IF NOT pg_has_role(session_user, current_user, 'USAGE') THEN
+        closed_age := greatest(closed_age, interval '1 day');
+    END IF;
+    IF NOT EXISTS (SELECT FROM rpa.period WHERE id = dropped AND closed_at < clock_timestamp() - closed_age) THEN
+        RETURN false;
+    END IF;
+    FOREACH part IN ARRAY ARRAY['dead_letter', 'chunk_done', 'result', 'record'] LOOP
+        EXECUTE format('LOCK TABLE rpa.%I IN ACCESS EXCLUSIVE MODE', format('%s_p%s', part, dropped));
+    END LOOP;
+    IF EXISTS (SELECT FROM rpa.chunk WHERE period = dropped)
+        OR EXISTS (SELECT FROM rpa.dead_letter WHERE period = dropped AND discarded IS NULL) THEN
+        RETURN false;
+    END IF;
+    FOREACH part IN ARRAY ARRAY['dead_letter', 'chunk_done', 'result', 'record'] LOOP
+        EXECUTE format('DROP TABLE rpa.%I', format('%s_p%s', part, dropped));
+    END LOOP;
+    DELETE FROM rpa.period WHERE id = dropped;
+    DELETE FROM rpa.correction c WHERE NOT EXISTS (SELECT FROM rpa.period p WHERE p.id = c.period);
+    DELETE FROM rpa.dead_letter_act WHERE at < clock_timestamp() - greatest(closed_age, interval '366 days');
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION rpa.rotate_if_due(interval), rpa.drop_if_finished(integer, interval) FROM PUBLIC;
