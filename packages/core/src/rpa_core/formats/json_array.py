@@ -17,13 +17,18 @@ from rpa_core.formats.ndjson import json_item
 from rpa_core.formats.window import Window
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
-# The common case in one match: an object without nested ones. Possessive, so that it cannot backtrack.
-_FLAT_OBJECT = re.compile(rb'\{(?:[^{}\[\]"\\]++|"(?:[^"\\]++|\\.)*+")*+\}', re.DOTALL)
-# What changes nothing, whole strings included: between elements a comma matters, inside one it does not.
-_PLAIN = re.compile(rb'(?:[^{}\[\],"]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
-_PLAIN_INSIDE = re.compile(rb'(?:[^{}\[\]"]++|"(?:[^"\\]++|\\.)*+")++', re.DOTALL)
-_OUTSIDE_STRING = re.compile(rb'[{}\[\],"]')
-_INSIDE_STRING = re.compile(rb'["\\]')
+# Each byte can be matched in one way only, so a match that fails has nothing else to try, and needs no possessive
+# quantifiers, which Python before 3.11.5 misreads where they are nested. Repeats are bounded, because each keeps some
+# memory; what exceeds them goes through the scan.
+_INSIDE = rb'[^"\\]*(?:\\.[^"\\]*){0,500}'
+# The common case in one match: an object without nested ones.
+_FLAT_OBJECT = re.compile(rb'\{[^{}\[\]"\\]*(?:"' + _INSIDE + rb'"[^{}\[\]"\\]*){0,2000}\}', re.DOTALL)
+# What matters in an element: brackets and strings; lastindex says that a string is closed. At depth 0 a comma matters.
+_STRING = rb'|"' + _INSIDE + rb'(")?'
+_TOKEN = re.compile(rb"[{\[]+|[}\]]" + _STRING, re.DOTALL)
+_OUTER_TOKEN = re.compile(rb"[{\[]+|[}\],]" + _STRING, re.DOTALL)
+_REST_OF_STRING = re.compile(_INSIDE + rb'(")?', re.DOTALL)
+_QUOTE, _BACKSLASH, _OPENING = ord('"'), ord("\\"), frozenset(b"{[")
 
 
 def read_json(
@@ -81,31 +86,52 @@ def _element(window: Window, number: int, key_field: str | None) -> Item:
 def _scan(window: Window, number: int) -> tuple[int, bytes]:
     """Find the element's end, across chunks; returns its size, and it (only its beginning where it is too long)."""
     depth = 0
-    in_string = False
-    with window.recording() as recorded:
-        while True:
-            if not in_string:
-                window.pass_match(_PLAIN_INSIDE if depth else _PLAIN)
-            found = window.find(_INSIDE_STRING if in_string else _OUTSIDE_STRING)
-            if found == b"":
-                raise InputError(f"the input is cut short: it ends inside element {number}")
-            if in_string:
-                if found == b'"':
-                    in_string = False
-                elif not window.pass_over(1):
-                    raise InputError(f"the input is cut short: it ends inside element {number}")
-            elif found == b'"':
-                in_string = True
-            elif found in b"{[":
-                depth += 1
-            elif depth == 0:  # `,` or a closing bracket that belongs to the array
-                window.step_back()
-                break
-            elif found != b",":
-                depth -= 1
-                if depth == 0:
-                    break
+    in_string = ended = False
+    recorded = window.record()
+    while not ended:
+        if window.at_end():
+            raise InputError(f"the input is cut short: it ends inside element {number}")
+        if in_string:
+            in_string = not _pass_string(window)
+        else:
+            depth, in_string, ended = _pass_tokens(window, depth)
+    window.stop_recording()
     return recorded.size_bytes, recorded.beginning()
+
+
+def _pass_tokens(window: Window, depth: int) -> tuple[int, bool, bool]:
+    """Pass over what is here of an element; returns the depth, whether it is in a string, whether it ends."""
+    for match in (_TOKEN if depth else _OUTER_TOKEN).finditer(window.data, window.at):
+        token = window.data[match.start()]
+        if token == _QUOTE:
+            if match.lastindex is None:
+                window.pass_to(match.end())
+                return depth, True, False
+        elif token in _OPENING:
+            depth += match.end() - match.start()
+            if depth == match.end() - match.start():  # no longer at depth 0, where a comma ends the element
+                window.pass_to(match.end())
+                return depth, False, False
+        elif depth == 0:  # `,` or a closing bracket that belongs to the array
+            window.pass_to(match.start())
+            return depth, False, True
+        else:
+            depth -= 1
+            if depth == 0:
+                window.pass_to(match.end())
+                return depth, False, True
+    window.pass_to(len(window.data))
+    return depth, False, False
+
+
+def _pass_string(window: Window) -> bool:
+    """Pass over what is here of a string; returns whether that is its end."""
+    match = _REST_OF_STRING.match(window.data, window.at)
+    assert match is not None, "the pattern matches nothing, too"
+    window.pass_to(match.end())
+    if match.lastindex is None and window.at == len(window.data) - 1 and window.data[window.at] == _BACKSLASH:
+        window.pass_over(2)  # the escaped byte is in the next chunk
+    return match.lastindex is not None
 
 
 def _structure(window: Window, token: bytes, expected: str) -> InputError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from re import Pattern
 from typing import Final
 
@@ -27,12 +26,6 @@ class Recorded:
         if room > 0:
             self._kept += piece[:room]
 
-    def drop_last(self) -> None:
-        """Take back the byte that was added last."""
-        if self.size_bytes == len(self._kept):
-            del self._kept[-1:]
-        self.size_bytes -= 1
-
     def beginning(self) -> bytes:
         """All of it, or its first `limit_bytes`."""
         return bytes(self._kept)
@@ -41,14 +34,14 @@ class Recorded:
 class Window:
     """The part of the input under the scanner: one chunk, and what a pattern may still need of it.
 
-    `offset` is the scanner's position in the input, in bytes. Nothing before the position is kept, except in a
-    `recording`, up to `limit_bytes`.
+    `data` is that part and `at` the scanner's position in it. Nothing before the position is kept, except in what
+    `record` returns, up to `limit_bytes`.
     """
 
     def __init__(self, chunks: Iterable[bytes], limit_bytes: int) -> None:
         self._chunks = _pieces(without_bom(chunks))
-        self._data = b""
-        self._at = 0
+        self.data = b""
+        self.at = 0
         self._before = 0  # bytes of the input before `_data`
         self._recorded: Recorded | None = None
         self.limit_bytes = limit_bytes
@@ -56,83 +49,66 @@ class Window:
     @property
     def offset(self) -> int:
         """The scanner's position in the input (after its byte order mark), from 0."""
-        return self._before + self._at
+        return self._before + self.at
 
     def next_token(self, space: Pattern[bytes]) -> bytes:
         """Skip `space`; returns the byte that follows without passing it, or b"" at the end of the input."""
         while True:
-            match = space.match(self._data, self._at)
+            match = space.match(self.data, self.at)
             if match:
-                self._at = match.end()
-            if self._at < len(self._data):
-                return self._data[self._at : self._at + 1]
+                self.at = match.end()
+            if self.at < len(self.data):
+                return self.data[self.at : self.at + 1]
             if not self._more():
                 return b""
 
     def skip(self, size_bytes: int) -> None:
         """Pass over bytes that `next_token` has shown."""
-        self._at += size_bytes
+        self.at += size_bytes
 
     def take_match(self, pattern: Pattern[bytes]) -> bytes:
         """What `pattern` matches here inside the current chunk, passed over; b"" where it does not."""
-        match = pattern.match(self._data, self._at)
-        if not match or match.end() - self._at > self.limit_bytes:
+        match = pattern.match(self.data, self.at)
+        if not match or match.end() - self.at > self.limit_bytes:
             return b""
-        self._at = match.end()
+        self.at = match.end()
         return match[0]
 
-    def pass_match(self, pattern: Pattern[bytes]) -> None:
-        """Pass over what `pattern` matches here inside the current chunk, if it does."""
-        if match := pattern.match(self._data, self._at):
-            self._pass_to(match.end())
-
-    def find(self, pattern: Pattern[bytes]) -> bytes:
-        """Pass over everything up to and including the next match (one byte); b"" at the end of the input."""
-        while True:
-            match = pattern.search(self._data, self._at)
-            if match:
-                self._pass_to(match.end())
-                return match[0]
-            self._pass_to(len(self._data))
-            if not self._more():
-                return b""
+    def at_end(self) -> bool:
+        """Whether nothing follows; brings the next chunk where this one is used up."""
+        return self.at == len(self.data) and not self._more()
 
     def pass_over(self, size_bytes: int) -> bool:
         """Pass over that many bytes; False where the input ends before."""
         while size_bytes:
-            if self._at == len(self._data) and not self._more():
+            if self.at == len(self.data) and not self._more():
                 return False
-            step = min(size_bytes, len(self._data) - self._at)
-            self._pass_to(self._at + step)
+            step = min(size_bytes, len(self.data) - self.at)
+            self.pass_to(self.at + step)
             size_bytes -= step
         return True
 
-    def step_back(self) -> None:
-        """Give back the byte that `find` returned."""
-        self._at -= 1
-        if self._recorded:
-            self._recorded.drop_last()
-
-    @contextmanager
-    def recording(self) -> Iterator[Recorded]:
-        """Record what is passed over, as far as the limit allows."""
+    def record(self) -> Recorded:
+        """Record what is passed over from here on, as far as the limit allows."""
         self._recorded = Recorded(self.limit_bytes)
-        try:
-            yield self._recorded
-        finally:
-            self._recorded = None
+        return self._recorded
 
-    def _pass_to(self, end: int) -> None:
+    def stop_recording(self) -> None:
+        """Record no more."""
+        self._recorded = None
+
+    def pass_to(self, end: int) -> None:
+        """Move the position to `end` in `data`."""
         if self._recorded:
-            self._recorded.add(self._data[self._at : end])
-        self._at = end
+            self._recorded.add(self.data[self.at : end])
+        self.at = end
 
     def _more(self) -> bool:
         chunk = next(self._chunks, b"")
         if not chunk:
             return False
-        self._before += len(self._data)
-        self._data, self._at = chunk, 0
+        self._before += len(self.data)
+        self.data, self.at = chunk, 0
         return True
 
 
