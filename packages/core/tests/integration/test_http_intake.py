@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rpa_core.config.tokens import grant
 from rpa_core.errors import StoreRefused, StoreUnavailable
 from rpa_core.formats import BadLine, decompressed, read
 from rpa_core.health.http_config import HttpConfig
@@ -21,7 +22,8 @@ from rpa_core.health.monitor import HealthMonitor
 from rpa_core.health.server import HttpServer
 from rpa_testkit.waits import until
 
-TOKEN = "s3same-0pen"
+TOKEN = "s3same-0pen-for-tests"
+GRANTS = (grant(TOKEN, ["*"], ["write", "read"]),)
 
 
 @dataclass
@@ -79,7 +81,7 @@ def monitor() -> HealthMonitor:
 def port(intake: MemoryIntake, monitor: HealthMonitor) -> Iterator[int]:
     config = HttpConfig(
         port=0,
-        token=TOKEN,
+        grants=GRANTS,
         max_body_bytes=1024 * 1024,
         max_uploads=2,
         idle_timeout_s=0.5,
@@ -340,7 +342,7 @@ def test_keys_and_idempotency_reach_the_intake(port: int, intake: MemoryIntake) 
 @pytest.mark.requirement("R5.5")
 def test_stopping_the_server_ends_uploads_without_loading(monitor: HealthMonitor, intake: MemoryIntake) -> None:
     """An upload that is under way when the server stops is rolled back, and the stop does not wait for it."""
-    server = HttpServer(HttpConfig(port=0, token=TOKEN), monitor, None, intake)
+    server = HttpServer(HttpConfig(port=0, grants=GRANTS), monitor, None, intake)
     server.start()
     with start_upload(server.port, 10_000, b'{"a":1}\n') as client:
         until(lambda: intake.uploads, 20, "the upload to begin")

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from rpa_core.config.tokens import grant
 from rpa_core.health.checks import database_check
 from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.intake import StoreIntake
@@ -23,6 +24,10 @@ from rpa_core.observability.metrics import Metrics
 from rpa_core.store.connect import connect
 from rpa_core.store.database import Database
 from rpa_testkit.waits import until
+
+TOKEN = "a-token-of-the-intake"
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+_BEARER_LINE = f"Authorization: Bearer {TOKEN}\r\n".encode()
 
 
 @dataclass
@@ -39,7 +44,7 @@ class Surface:
         self, body: Any, kind: str = "application/x-ndjson", query: str = "", **headers: str
     ) -> tuple[int, Any, Any]:
         """Status, body and headers of one POST."""
-        given = {"content-type": kind} | {name.replace("_", "-"): value for name, value in headers.items()}
+        given = BEARER | {"content-type": kind} | {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("POST", f"/records/rpa1{query}", body, given, encode_chunked=not isinstance(body, bytes))
@@ -52,7 +57,7 @@ class Surface:
         """Status and body of one GET."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=BEARER)
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         finally:
@@ -83,7 +88,9 @@ def serve() -> Iterator[Callable[..., Surface]]:
         monitor.start()
         limits = {"max_body_bytes": Surface.max_body_bytes, "max_line_bytes": 100_000}
         intake = StoreIntake(pool, ["rpa1"], metrics=metrics, **(limits | options))
-        server = HttpServer(HttpConfig(port=0, max_body_bytes=Surface.max_body_bytes), monitor, metrics, intake)
+        grants = (grant(TOKEN, ["*"], ["write", "read"]),)
+        config = HttpConfig(port=0, grants=grants, max_body_bytes=Surface.max_body_bytes)
+        server = HttpServer(config, monitor, metrics, intake)
         server.start()
         opened.extend([pool.close, monitor.stop, server.stop])
         return Surface(server.port, metrics, monitor, dsn)
@@ -188,7 +195,7 @@ def test_a_truncated_upload_loads_nothing(surface: Surface) -> None:
     sent = b'{"n":1}\n' * 5000
     with socket.create_connection(("127.0.0.1", surface.port), timeout=20) as client:
         client.sendall(
-            b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+            b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\n" + _BEARER_LINE + b"Content-Type: application/x-ndjson\r\n"
             b"Content-Length: 900000\r\n\r\n" + sent
         )
         until(lambda: in_transaction(surface.dsn) >= 1, 20, "the upload to reach the database")
@@ -252,7 +259,7 @@ def test_a_twin_of_a_slow_request_is_sent_away_after_a_while(database: Any, serv
     """While the first request under a key is still coming in, its twin gets 409 with Retry-After."""
     surface = serve(database.dsn, twin_wait_s=0.2)
     head = (
-        b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        b"POST /records/rpa1 HTTP/1.1\r\nHost: x\r\n" + _BEARER_LINE + b"Content-Type: application/x-ndjson\r\n"
         b"Idempotency-Key: slow\r\nContent-Length: 16\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", surface.port), timeout=20) as client:

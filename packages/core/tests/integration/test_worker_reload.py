@@ -85,22 +85,22 @@ def test_a_changed_secret_restarts_the_worker_in_place_and_loses_nothing(
     """Under load: same process, drained, the new token instead of the old one, every record done once."""
     engine.make_effect_table()
     engine.enqueue(({"n": number, "ms": 3} for number in range(1500)), chunk_size=100)
-    secret = mount(tmp_path, "first-token")
+    secret = mount(tmp_path, "first-token-of-the-intake")
     worker = engine.start(
         "EFFECTS", reload_interval=0.2, claim_records=100, health_port=free_port(), **secret.settings()
     )
     until(lambda: engine.done() > 50, 20, "some to be done", engine.describe)
     pid = worker.process.pid
-    assert _accepts(worker, "first-token")
-    for life, token in enumerate(("second-token", "third-token"), start=2):
+    assert _accepts(worker, "first-token-of-the-intake")
+    for life, token in enumerate(("second-token-of-the-intake", "third-token-of-the-intake"), start=2):
         secret.set(token)
         until(lambda: _lives(worker) == life, 20, "the next life", worker.process.log_text)  # noqa: B023 - called here
         until(lambda: _accepts(worker, token), 20, "the new token", worker.process.log_text)  # noqa: B023
-    assert not _accepts(worker, "first-token")
+    assert not _accepts(worker, "first-token-of-the-intake")
     assert engine.settle(40)["done"] >= 1500
     assert set(engine.effects().values()) == {1}
     assert (worker.process.running, worker.process.pid) == (True, pid)
-    assert "third-token" not in worker.process.log_text()
+    assert "third-token-of-the-intake" not in worker.process.log_text()
     worker.process.terminate()
     assert worker.process.wait(20) == 0
 

@@ -202,7 +202,7 @@ def test_a_required_variable_is_named() -> None:
 @pytest.mark.requirement("R1.2", "R7.2")
 def test_sources_in_order(tmp_path: Path) -> None:
     """Environment, then file, then mounted secret, then default; each value's source is on record."""
-    (tmp_path / "token").write_text("from-file\n\n")
+    (tmp_path / "token").write_text("the-token-from-the-file\n\n")
     mounted = tmp_path / "mounted"
     mounted.mkdir()
     (mounted / "container_lease_ttl").write_text("20\n")
@@ -222,7 +222,7 @@ def test_sources_in_order(tmp_path: Path) -> None:
     )
     config, sources = manager.load_container_config(), manager.sources()
     assert config.intake.token is not None
-    assert config.intake.token.get_secret_value() == "from-file"
+    assert config.intake.token.get_secret_value() == "the-token-from-the-file"
     assert (config.worker.lease_ttl_s, config.worker.chunk_size, config.worker.poll_max_s) == (20, 10, 3)
     assert config.database_connections["survey_hub"].dsn() == "postgresql://m@h/survey"
     assert config.flow_name == "argument"

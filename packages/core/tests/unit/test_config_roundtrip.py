@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rpa_core.config.units import parse_bytes, parse_seconds
 
 CATALOGUE = Catalogue()
 PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cs", "Cc")), min_size=1)
+TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=1024)
 BASE = {"CONTAINER_FLOW_NAME": "f", "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d"}
 
 
@@ -52,6 +54,10 @@ def values(variable: Variable) -> st.SearchStrategy[tuple[str, Any]]:
         return st.from_regex(r"\A/[a-z0-9_.\-]{1,20}\Z").map(lambda text: (text, Path(text)))
     if bool in leaves:
         return st.sampled_from([("true", True), ("false", False), ("1", True), ("0", False)])
+    if variable.name == "CONTAINER_INTAKE_TOKENS":
+        return TOKENS.map(lambda token: (text := json.dumps([{"token": token}]), SecretStr(text)))
+    if variable.name.startswith("CONTAINER_INTAKE_") and SecretStr in leaves:
+        return TOKENS.map(lambda token: (token, SecretStr(token)))
     if SecretStr in leaves:
         return PRINTABLE.map(lambda text: (text, SecretStr(text)))
     if parse_seconds in validators:

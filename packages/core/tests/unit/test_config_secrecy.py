@@ -22,6 +22,7 @@ from rpa_core.observability.logs import configure
 from rpa_core.services.validator import ConfigurationValidator
 
 CANARY = "c4n4ry-S3cr3t!@/:é'x"
+TOKEN = "c4n4ry-S3cr3t-of-the-intake"
 ENCODED = quote(CANARY, safe="")
 
 
@@ -87,7 +88,7 @@ def test_problems_never_repeat_a_value(wrong: dict[str, str], caplog: pytest.Log
 @pytest.mark.requirement("R7.2", "R1.6")
 def test_a_loaded_configuration_hides_its_secrets(tmp_path: Path) -> None:
     """repr, dump, the `show` table and the report hold hidden values; the registered ones cover all of them."""
-    (tmp_path / "token").write_text(CANARY)
+    (tmp_path / "token").write_text(TOKEN)
     environ = {
         "CONTAINER_FLOW_NAME": "f",
         "CONTAINER_DATABASE_RPA_DB_URL": f"postgresql://u:{ENCODED}@h/d?sslmode=require",
@@ -95,6 +96,8 @@ def test_a_loaded_configuration_hides_its_secrets(tmp_path: Path) -> None:
         "CONTAINER_DATABASE_OTHER_PASSWORD": CANARY,
         "CONTAINER_SERVICE_X_URL": f"https://u:{ENCODED}@x.example/health?key={ENCODED}",
         "CONTAINER_INTAKE_TOKEN_FILE": str(tmp_path / "token"),
+        "CONTAINER_INTAKE_READ_TOKEN": TOKEN + "-r",
+        "CONTAINER_INTAKE_TOKENS": json.dumps([{"token": TOKEN + "-more", "allow": ["read"]}]),
         "CONTAINER_API_TOKEN": CANARY,
     }
     manager = ContainerConfigManager(environ, flow_settings=Settings)
@@ -106,7 +109,7 @@ def test_a_loaded_configuration_hides_its_secrets(tmp_path: Path) -> None:
     assert not leaked(config.model_dump_json(exclude={"service_dependencies"}))
     assert "postgresql://u:********@h/d?sslmode=require" in table
     assert "https://x.example/health" in table
-    assert CANARY in manager.secret_values()
+    assert {CANARY, TOKEN, TOKEN + "-r", TOKEN + "-more"} <= set(manager.secret_values())
 
 
 @pytest.mark.requirement("R7.2", "R5.3")

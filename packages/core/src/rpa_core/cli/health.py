@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
+from rpa_core.health.ports import Announced, announced
 from rpa_core.observability.printable import ascii_json, printable
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ def run(args: Sequence[str], environ: Mapping[str, str] | None = None) -> int:
         given = parser.parse_args(args)
     except SystemExit as error:  # argparse ends a wrong call with 2, which a health check must not
         return 1 if error.code else 0
-    url = given.url or _default_url(os.environ if environ is None else environ, given.scope)
+    url, others = (
+        (given.url, []) if given.url else _default_url(os.environ if environ is None else environ, given.scope)
+    )
     healthy, body = ask(url, given.timeout)
+    for other in others:
+        print(f"rpa: another worker, of {other.flow}, listens on port {other.port}: --url asks it", file=sys.stderr)
     if given.json:
         print(ascii_json({"healthy": healthy, "url": url, **body}))
     else:
@@ -80,10 +85,18 @@ def _body(data: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _default_url(environ: Mapping[str, str], scope: str) -> str:
+def _default_url(environ: Mapping[str, str], scope: str) -> tuple[str, list[Announced]]:
+    """The address to ask, and other workers that may be meant."""
     host = environ.get("CONTAINER_HEALTH_HOST") or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - told apart, not bound
-    return f"http://{host}:{environ.get('CONTAINER_HEALTH_PORT') or '8080'}{SCOPES[scope]}"
+    port, others = environ.get("CONTAINER_HEALTH_PORT") or "0", []
+    if port == "0":  # the worker took the default, or the next free one, and wrote it down
+        found = announced()
+        flow = environ.get("CONTAINER_FLOW_NAME")
+        meant = [each for each in found if each.flow == flow] or found
+        port = str(meant[0].port) if meant else "8080"
+        others = meant[1:]
+    return f"http://{host}:{port}{SCOPES[scope]}", others
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import BaseSettings
 
 from rpa_core.config import derive
@@ -199,7 +199,7 @@ class ContainerConfigManager:
             top.put(("flow_name",), flow)
             top.found.pop("CONTAINER_FLOW_NAME", None)
             self._sources["CONTAINER_FLOW_NAME"] = "argument" if self._flow_name is not None else "default"
-        for variable, path, value in derive.from_limits(limits):
+        for variable, path, value in derive.from_limits(_with_given(limits, top)):
             if variable not in top.found:
                 top.put(path, value)
                 self._sources[variable] = "cgroup limits"
@@ -273,3 +273,11 @@ class ContainerConfigManager:
             text = f"unknown variable. {hint} (CONTAINER_CONFIG_STRICT=false allows it)"
             problems.append(Problem(variable=name, text=text, code=Code.UNKNOWN))
         return problems
+
+
+def _with_given(limits: ResourceLimits, top: Section) -> ResourceLimits:
+    """The limits by which defaults are set: variables win over the cgroup, as everywhere."""
+    try:
+        return ResourceLimits(**{**limits.model_dump(), **top.values.get("resource_limits", {})})
+    except ValidationError:  # reported when the configuration is built
+        return limits

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rpa_core.config.fields import variable
+from rpa_core.config.tokens import Grant, Token, TokenList, grant, parse_tokens, plain_tokens
 from rpa_core.config.units import Bytes, Seconds
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
@@ -89,7 +90,11 @@ class HealthCheckConfig(Section):
         ge=1,
         le=86400,
     )
-    details: bool = variable("HEALTH_DETAILS", True, "Whether /health shows the single checks")
+    details: bool | None = variable(
+        "HEALTH_DETAILS",
+        None,
+        "Whether /health shows its parts to everyone; unset = only in development and test, on a loopback address",
+    )
 
 
 class MonitoringConfig(Section):
@@ -151,13 +156,36 @@ class WorkerConfig(Section):
 
 
 class IntakeConfig(Section):
-    """`POST /records/{flow}`."""
+    """`POST /records/{flow}` and `GET /records/{flow}/{key}`; closed while no token is set."""
 
-    token: SecretStr | None = variable("INTAKE_TOKEN", None, "Bearer token of the intake; unset = intake is closed")
+    token: Token | None = variable(
+        "INTAKE_TOKEN", None, "Bearer token that may post records to this flow, at least 16 ASCII characters"
+    )
+    read_token: Token | None = variable(
+        "INTAKE_READ_TOKEN", None, "Bearer token that may read records' states and results of this flow"
+    )
+    tokens: TokenList | None = variable(
+        "INTAKE_TOKENS",
+        None,
+        'Further tokens as a JSON list: {"token" or "sha256", "flows" (default: this one), "allow": write, read, '
+        "health (default: write)}",
+    )
     max_body_bytes: Bytes = variable("INTAKE_MAX_BODY", 64 * _MIB, "Largest request body", ge=1024)
     max_line_bytes: Bytes = variable("INTAKE_MAX_LINE", _MIB, "Longest line or record", ge=64)
-    max_requests: int = variable("INTAKE_MAX_REQUESTS", 8, "Uploads worked on at once", ge=1, le=1000)
+    max_requests: int = variable(
+        "INTAKE_MAX_REQUESTS", 8, "Uploads worked on at once; follows the memory limit", ge=1, le=1000
+    )
     retry_after_s: Seconds = variable("INTAKE_RETRY_AFTER", 5.0, "Retry-After given under backpressure", ge=1, le=3600)
+
+    def grants(self, own_flow: str) -> tuple[Grant, ...]:
+        """Every token that is valid, with what it may do; none = the intake is closed."""
+        found = [
+            grant(token.get_secret_value(), (own_flow,), (right,))
+            for token, right in ((self.token, "write"), (self.read_token, "read"))
+            if token is not None
+        ]
+        more = parse_tokens(self.tokens.get_secret_value(), own_flow) if self.tokens is not None else ()
+        return (*found, *more)
 
 
 class SpoolConfig(Section):
@@ -288,9 +316,12 @@ class ContainerConfig(BaseSettings):
                 found.append(database.password.get_secret_value())
         tokens = (
             self.intake.token,
+            self.intake.read_token,
             self.prefect.api_key,
             self.prefect.auth_string,
             self.alerts.webhook_token,
         )
         found += [token.get_secret_value() for token in tokens if token is not None]
+        if self.intake.tokens is not None:
+            found += plain_tokens(self.intake.tokens.get_secret_value())
         return tuple(dict.fromkeys(found))

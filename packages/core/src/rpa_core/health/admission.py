@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rpa_core.config.tokens import Grant, Right, presented
 from rpa_core.formats.formats import Format
 from rpa_core.health.intake_api import IntakeApi
 from rpa_core.health.problems import problem, too_large, try_later
@@ -24,8 +25,18 @@ _FORMS = {
     "text/csv": Format.CSV,
     "text/tab-separated-values": Format.TSV,
 }
+_PARAMETERS = {
+    Format.JSON: ("charset",),
+    Format.NDJSON: ("charset",),
+    Format.CSV: ("charset", "header"),
+    Format.TSV: ("charset", "header"),
+}
 _MAX_IDEMPOTENCY_KEY_CHARS = 255
 _RETRY_SOON_S = 1.0
+_WAY_OUT = {
+    "write": "CONTAINER_INTAKE_TOKEN admits to the container's own flow, CONTAINER_INTAKE_TOKENS to others",
+    "read": "that takes CONTAINER_INTAKE_READ_TOKEN, or `read` in CONTAINER_INTAKE_TOKENS",
+}
 
 
 class Refused(Exception):
@@ -50,26 +61,29 @@ class Admission:
             detail = "this container is stopping; another one takes the request"
             raise Refused(try_later(503, "draining", detail, _RETRY_SOON_S))
 
-    def check_token(self, request: Request) -> None:
-        """Refuse without the right bearer token; compared in constant time."""
-        expected = self._config.token
-        if not expected:
-            return
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), expected.encode())
-        if scheme.lower() != "bearer" or not right:
+    def check_token(self, request: Request) -> tuple[Grant, ...]:
+        """What the client's bearer token may do; refuse with 401 without one, or with one that is not valid."""
+        grants = bearer(request, self._config.grants)
+        if not grants:
+            given = request.headers.get("authorization")
             challenge = 'Bearer realm="rpa"' + (', error="invalid_token"' if given else "")
-            detail = "send `Authorization: Bearer <token>` with the intake token of this container"
+            detail = "send `Authorization: Bearer <token>` with a token of this container's intake"
             raise Refused(problem(401, "unauthorized", detail, headers={"www-authenticate": challenge}))
+        return grants
 
-    def flow(self, request: Request) -> str:
-        """The flow of the path; refuse one that is not known."""
+    def flow(self, request: Request, grants: Iterable[Grant], right: Right) -> str:
+        """The flow of the path; refuse with 404 one that is not known, with 403 one that the token may not use so."""
         flow: str = request.path_params["flow"]
         known = sorted(self._intake.flows())
+        open_to = [each for each in known if any(grant.permits(right, each) for grant in grants)]
+        if flow in open_to:
+            return flow
         if flow not in known:
-            detail = f"no flow {flow[:80]!r} here; known flows: {', '.join(known) or 'none'}"
-            raise Refused(problem(404, "unknown-flow", detail, flows=known))
-        return flow
+            detail = f"no flow {flow[:80]!r} here; flows of this token: {', '.join(open_to) or 'none'}"
+            raise Refused(problem(404, "unknown-flow", detail, flows=open_to))
+        detail = f"this token may not {right} records of flow {flow!r}; {_WAY_OUT[right]}"
+        challenge = 'Bearer realm="rpa", error="insufficient_scope"'
+        raise Refused(problem(403, "forbidden", detail, headers={"www-authenticate": challenge}))
 
     def check_size(self, request: Request) -> None:
         """Refuse a body that is declared larger than the limit."""
@@ -88,20 +102,44 @@ class Admission:
             raise Refused(try_later(429, "too-many-uploads", detail, self._config.retry_after_s))
 
 
+def bearer(request: Request, grants: Iterable[Grant]) -> tuple[Grant, ...]:
+    """The grants of the bearer token that a request carries; none where it carries none, or a wrong one."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return presented(grants, given.strip()) if scheme.lower() == "bearer" else ()
+
+
 def content_type(request: Request) -> tuple[Format, str]:
-    """The format and the charset of the body; refuse what is not taken."""
+    """The format and the charset of the body; refuse what is not taken, parameters that nothing here honours too."""
     declared = request.headers.get("content-type", "")
     kind, *parameters = [part.strip() for part in declared.split(";")]
     form = _FORMS.get(kind.lower())
     if form is None:
-        accepted = ", ".join(_FORMS)
-        detail = f"Content-Type {declared[:80]!r} is not taken; use one of {accepted}"
-        raise Refused(problem(415, "unsupported-type", detail, headers={"accept-post": accepted}))
-    for parameter in parameters:
+        raise _unsupported(f"Content-Type {declared[:80]!r} is not taken; use one of {', '.join(_FORMS)}")
+    given: dict[str, str] = {}
+    for parameter in filter(None, parameters):
         name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return form, value.strip().strip('"') or "utf-8"
-    return form, "utf-8"
+        name = name.strip().lower()
+        if name in given or name not in _PARAMETERS[form]:
+            known = ", ".join(_PARAMETERS[form])
+            raise _unsupported(
+                f"parameter {name[:40]!r} of Content-Type is not taken, or twice; {kind} may have {known}"
+            )
+        given[name] = value.strip().strip('"')
+    header = given.get("header", "present").lower()
+    if header != "present":
+        detail = (
+            f"Content-Type says header={header[:40]}, but the first line must name the columns; "
+            "send it with such a line, or as application/x-ndjson"
+        )
+        raise Refused(problem(422, "header-required", detail))
+    charset = given.get("charset") or "utf-8"
+    if form in (Format.JSON, Format.NDJSON) and charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise _unsupported(f"charset {charset[:40]!r} is not taken: JSON is UTF-8 (RFC 8259)")
+    return form, charset
+
+
+def _unsupported(detail: str) -> Refused:
+    return Refused(problem(415, "unsupported-type", detail, headers={"accept-post": ", ".join(_FORMS)}))
 
 
 def is_gzip(request: Request) -> bool:

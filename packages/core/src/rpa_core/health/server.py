@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib.util
 import logging
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rpa_core.errors import ConfigError, UsageError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("rpa.http")
 _NEEDED = ("starlette", "uvicorn")
+_NEXT_PORTS = 10
+_QUEUE = 4096  # connections that wait to be accepted; the system may keep fewer
 _STOP_MARGIN_S = 2  # for requests to be answered once their uploads are aborted
 
 
@@ -54,16 +58,18 @@ class HttpServer:
 
     def start(self) -> None:
         """Listen and serve. Raises ConfigError where the address cannot be had."""
-        self._socket = _listen(self._config.host, self._config.port)
+        self._socket = _listen(self._config.host, self._config.port, move_on=self._config.move_on)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
         self._thread.start()
         self._running.wait()
         if self._died is not None:
             raise RuntimeError("the HTTP server could not start") from self._died
+        instead = f", because port {self._config.port} is taken" if self._config.port not in (0, self.port) else ""
         _LOG.info(
-            "listening on http://%s:%d",
+            "listening on http://%s:%d%s",
             self._config.host,
             self.port,
+            instead,
             extra={"event.action": "http.listening", "server.address": self._config.host, "server.port": self.port},
         )
 
@@ -86,18 +92,28 @@ class HttpServer:
         import uvicorn
 
         from rpa_core.health.app import build_app
-        from rpa_core.health.protocol import DeadlinedProtocol
+        from rpa_core.health.protocol import Complaints, Connections, DeadlinedProtocol
         from rpa_core.health.uploads import Records
 
         settings = self._config
+        running = self._running
 
         class Protocol(DeadlinedProtocol):
             header_timeout_s = settings.header_timeout_s
-            max_connections = settings.max_connections
+            write_timeout_s = settings.write_timeout_s
+            places = Connections(settings.max_connections)
+            complaints = Complaints()
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                for listener in sockets or ():  # after uvicorn, which takes its queue for what is accepted at once
+                    listener.listen(_QUEUE)
+                running.set()
 
         if self._intake is not None:
             self._records = Records(settings, self._monitor, self._intake)
-        self._server = uvicorn.Server(
+        self._server = Server(
             uvicorn.Config(
                 build_app(settings, self._monitor, self._metrics, self._records),
                 http=Protocol,
@@ -109,6 +125,7 @@ class HttpServer:
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=15,
+                backlog=max(8, settings.max_connections // 4),
                 h11_max_incomplete_event_size=32 * 1024,
             )
         )
@@ -121,27 +138,35 @@ class HttpServer:
             self._running.set()
 
     async def _main(self) -> None:
-        asyncio.get_running_loop().call_soon(self._running.set)
         await self._server.serve(sockets=[self._socket])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, move_on: bool) -> socket.socket:
+    """A listening socket; where the port is taken, with `move_on`, on one of the next ports, or else on any."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, proto, _, address = found[0]
-        listener = socket.socket(family, kind, proto)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(128)
-        except OSError:
-            listener.close()
-            raise
+        return _bind(host, port)
     except OSError as error:
+        if move_on and error.errno == errno.EADDRINUSE:
+            for other in (*range(port + 1, port + _NEXT_PORTS), 0):
+                with suppress(OSError):
+                    return _bind(host, other)
         problem = (
             f"cannot listen on {host}:{port}: {error.strerror or error}; set CONTAINER_HEALTH_HOST and "
             "CONTAINER_HEALTH_PORT to an address of this machine and a free port (0 takes any)"
         )
         raise ConfigError((problem,)) from error
-    listener.setblocking(False)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, proto, _, address = found[0]
+    listener = socket.socket(family, kind, proto)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener

@@ -18,6 +18,7 @@ from rpa_core.health.channel import ByteChannel
 from rpa_core.health.failures import STOPPING, TOO_LARGE, TOO_SLOW, failure, store_away
 from rpa_core.health.intake_api import Accepted, IntakeApi, NotLoadedYet, Upload
 from rpa_core.health.problems import json_response, problem, try_later
+from rpa_core.health.protocol import UPLOAD
 
 if TYPE_CHECKING:
     from rpa_core.health.http_config import HttpConfig
@@ -52,8 +53,7 @@ class Records:
         request_id = uuid.uuid4().hex
         try:
             admission.check_open()
-            admission.check_token(request)
-            flow = admission.flow(request)
+            flow = admission.flow(request, admission.check_token(request), "write")
             form, encoding = content_type(request)
             gzip = is_gzip(request)
             admission.check_size(request)
@@ -61,6 +61,7 @@ class Records:
             admission.check_gate(flow, self._free)
         except Refused as refusal:
             return refusal.response
+        request.scope[UPLOAD] = True
         channel = ByteChannel()
         self._running.add(channel)
         self._free -= 1
@@ -82,8 +83,7 @@ class Records:
     async def get(self, request: Request) -> Response:
         """Where one record is."""
         try:
-            self._admission.check_token(request)
-            flow = self._admission.flow(request)
+            flow = self._admission.flow(request, self._admission.check_token(request), "read")
         except Refused as refusal:
             return refusal.response
         key = request.path_params["key"]

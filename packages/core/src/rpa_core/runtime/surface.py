@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.config.models import ContainerConfig
+from rpa_core.config.problems import Code, Problem
+from rpa_core.config.tokens import EVERY_FLOW
+from rpa_core.errors import ConfigError
+from rpa_core.health import ports
 from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.intake_api import Hold, IntakeApi
 from rpa_core.health.monitor import HealthMonitor
@@ -101,14 +105,16 @@ def start(
     )
     intake: IntakeApi | None = None
     stops: list[Callable[[], object]] = [lambda: courier.stop(_STOP_S)]
-    if config.intake.token is not None:
+    http = HttpConfig.from_container(config)
+    if http.grants:
+        known = _known_flows(config, http)
         pool = database.pool(
             max_size=config.database_connections[database.name].connection_pool_size,
             application_name=f"rpa {config.flow_name} intake",
         )
         direct = StoreIntake(
             pool,
-            frozenset({config.flow_name, *flows.installed()}),
+            known,
             gate=_Backpressure(gates, waiting, config.intake.retry_after_s),
             max_body_bytes=config.intake.max_body_bytes,
             max_line_bytes=config.intake.max_line_bytes,
@@ -125,10 +131,22 @@ def start(
         monitor.bear(check, spooled.bears)
         stops += [lambda: monitor.bear(check, lambda: None), lambda: pool.close(_STOP_S)]
         intake = spooled
-    server = HttpServer(HttpConfig.from_container(config), monitor, metrics, intake)
+    server = HttpServer(http, monitor, metrics if config.monitoring_config.metrics_enabled else None, intake)
     server.start()
+    if http.move_on or http.port == 0:
+        stops.append(ports.announce(config.flow_name, server.port))
     courier.start()
     return Surface(server, stops)
+
+
+def _known_flows(config: ContainerConfig, http: HttpConfig) -> frozenset[str]:
+    """The flows that a request may name; raises ConfigError where a token names one that is not installed."""
+    known = frozenset({config.flow_name, *flows.installed()})
+    named = frozenset().union(*(grant.flows for grant in http.grants)) - {EVERY_FLOW}
+    if unknown := sorted(named - known):
+        text = f"names flows that are not installed here: {', '.join(unknown)}; installed: {', '.join(sorted(known))}"
+        raise ConfigError((Problem(variable="CONTAINER_INTAKE_TOKENS", text=text, code=Code.INVALID).line(),))
+    return known
 
 
 class _Backpressure:
