@@ -1,6 +1,6 @@
 """PostgreSQL is away for a minute, refusing connections or not answering them: a worker is calm, alive, and back soon.
 
-Attempts are counted where they arrive, at a proxy before the server.
+Attempts are counted where they arrive, at a proxy before the server. The short form of the proof takes a third of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from rpa_testkit.waits import until
 
 from .engine import Engine, Running
 
-AWAY_S = 60.0
-SETTLING_S = 10.0  # at first looks are closer together
+SETTLING_S = 8.0  # at first looks are closer together
+ONE_MORE = 1  # an attempt that is counted at both of its ends
 BACK_S = 20.0  # far from the minute: what waits longer and longer would look again about as late as that
 Record = Callable[[str, object], None]
+Counted = Callable[[int, int], int]
 RULES = {"refused": Rule(refuse=True), "silent": Rule(stall=True)}
 
 
@@ -94,35 +95,36 @@ def _probed(lines: list[Line]) -> Iterator[None]:
         thread.join()
 
 
-def _steady(lines: list[Line], over: threading.Event) -> dict[str, float]:
+def _steady(lines: list[Line], away_s: float) -> dict[str, float]:
     """Attempts per second once the first quick looks are over, until the minute is."""
+    over = threading.Event()
     over.wait(SETTLING_S)
     before, began = {line.name: line.attempts() for line in lines}, time.monotonic()
-    over.wait(AWAY_S - SETTLING_S)
+    over.wait(away_s - SETTLING_S)
     taken_s = time.monotonic() - began
     return {line.name: (line.attempts() - before[line.name]) / taken_s for line in lines}
 
 
-def _alive(lines: list[Line]) -> None:
+def _alive(lines: list[Line], away_s: float) -> None:
     for line in lines:
         assert line.worker is not None
         assert line.worker.process.running, line.worker.process.log_text()
         assert set(line.lives) == {200}, f"{line.name}: {set(line.lives)}"
-        assert len(line.lives) > AWAY_S
+        assert len(line.lives) > away_s
 
 
 @pytest.mark.slow
 @pytest.mark.requirement("R2.1", "R2.2", "R2.4", "R2.5", "R8.1")
-def test_a_minute_away_at_the_start(engine: Engine, proxy: Proxy, record_property: Record) -> None:
+def test_a_minute_away_at_the_start(engine: Engine, proxy: Proxy, counted: Counted, record_property: Record) -> None:
     """Workers started before their server: no exit, liveness 200, one attempt a second, at work soon after."""
-    lines = _lines(engine, proxy)
+    lines, away_s = _lines(engine, proxy), counted(20, 60)
     engine.enqueue([{"n": number} for number in range(20)])
     for line in lines:
         line.cut()
         line.worker = engine.run_command(database_rpa_db_url=line.dsn)
         line.worker.process.wait_for_log("waiting for database rpa_db", 30)
     with _probed(lines):
-        rates = _steady(lines, threading.Event())
+        rates = _steady(lines, away_s)
         for line in lines:
             line.mend()
         mended = time.monotonic()
@@ -132,16 +134,17 @@ def test_a_minute_away_at_the_start(engine: Engine, proxy: Proxy, record_propert
         took_s = time.monotonic() - mended
         assert engine.settle() == {"done": 20}
     record_property("measured", f"attempts per second {rates}, started {took_s:.1f} s after the return")
-    _alive(lines)
-    assert all(0.05 < rate <= 1 for rate in rates.values()), rates
+    _alive(lines, away_s)
+    most = 1 + ONE_MORE / (away_s - SETTLING_S)
+    assert all(0.05 < rate <= most for rate in rates.values()), rates
     assert took_s <= BACK_S
 
 
 @pytest.mark.slow
 @pytest.mark.requirement("R2.2", "R2.4", "R2.5", "R3.3", "R8.1", "R8.2")
-def test_a_minute_away_under_load(engine: Engine, proxy: Proxy, record_property: Record) -> None:
+def test_a_minute_away_under_load(engine: Engine, proxy: Proxy, counted: Counted, record_property: Record) -> None:
     """Workers cut off in the middle of their work: the same, and in the end every effect is there once."""
-    lines = _lines(engine, proxy)
+    lines, away_s = _lines(engine, proxy), counted(20, 60)
     engine.make_effect_table()
     engine.enqueue(({"n": number, "ms": 2} for number in range(8000)), chunk_size=100)
     for line in lines:
@@ -150,7 +153,7 @@ def test_a_minute_away_under_load(engine: Engine, proxy: Proxy, record_property:
     with _probed(lines):
         for line in lines:
             line.cut()
-        rates = _steady(lines, threading.Event())
+        rates = _steady(lines, away_s)
         done = engine.done()
         assert done < 8000
         for line in lines:
@@ -163,8 +166,9 @@ def test_a_minute_away_under_load(engine: Engine, proxy: Proxy, record_property:
         took_s = time.monotonic() - mended
         assert engine.settle(60) == {"done": 8000}
     record_property("measured", f"attempts per second {rates}, work {took_s:.1f} s after the return")
-    _alive(lines)
-    assert all(0.05 < rate <= 1 for rate in rates.values()), rates
+    _alive(lines, away_s)
+    most = 1 + ONE_MORE / (away_s - SETTLING_S)
+    assert all(0.05 < rate <= most for rate in rates.values()), rates
     assert took_s <= BACK_S
     assert set(engine.effects().values()) == {1}
     assert len(engine.effects()) == 8000
@@ -172,21 +176,21 @@ def test_a_minute_away_under_load(engine: Engine, proxy: Proxy, record_property:
 
 @pytest.mark.slow
 @pytest.mark.requirement("R2.2", "R2.5", "R3.3", "R8.1", "R8.2")
-def test_a_server_that_falls_silent_under_load(engine: Engine, proxy: Proxy) -> None:
+def test_a_server_that_falls_silent_under_load(engine: Engine, proxy: Proxy, counted: Counted) -> None:
     """Connections stand and no answer comes, for longer than a heartbeat may be old: cut, waited for, gone on."""
-    line = _lines(engine, proxy)[1]
+    line, silent_s = _lines(engine, proxy)[1], counted(16, 30)
     engine.make_effect_table()
     engine.enqueue(({"n": number, "ms": 2} for number in range(3000)), chunk_size=100)
     worker = line.worker = engine.start(
-        "EFFECTS", database_rpa_db_url=line.dsn, claim_records=200, lease_ttl=2, health_heartbeat_max_age=25
+        "EFFECTS", database_rpa_db_url=line.dsn, claim_records=200, lease_ttl=2, health_heartbeat_max_age=silent_s - 4
     )
     until(lambda: engine.done() >= 400, 30, "some to be done", engine.describe)
     with _probed([line]):
         proxy.set_rule(line.name, Rule(stall=True))
         worker.process.wait_for_log("store.line_cut", 30)
         before = line.attempts()
-        threading.Event().wait(30)
-        assert line.attempts() - before <= 30
+        threading.Event().wait(silent_s)
+        assert line.attempts() - before <= silent_s
         line.mend()
         worker.process.wait_for_log("database is back", 60)
         assert engine.settle(60) == {"done": 3000}

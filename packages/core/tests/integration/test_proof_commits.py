@@ -45,7 +45,7 @@ def _cut_off(proxy: Proxy, edge: str, times: int, rand: random.Random) -> Counte
 @pytest.mark.slow
 @pytest.mark.requirement("R8.1", "R8.2", "R3.3")
 def test_a_partition_during_commit_loses_and_repeats_nothing(
-    engine: Engine, counted: Callable[[int], int], record_property: Callable[[str, object], None]
+    engine: Engine, counted: Callable[[int, int], int], record_property: Callable[[str, object], None]
 ) -> None:
     """200 times at random: COMMIT is lost, or its answer is, or it comes when its worker has asked elsewhere already.
 
@@ -53,7 +53,7 @@ def test_a_partition_during_commit_loses_and_repeats_nothing(
     answer was thrown away the database has committed, where COMMIT was thrown away it has not.
     """
     engine.make_effect_table()
-    points = counted(200)
+    points = counted(100, 200)
     per_worker = -(-points // _WORKERS)
     with edges(engine, _WORKERS) as (proxy, names, urls):
         with Feeder(engine, lambda n: {"n": n, "ms": 0.2}, least=2000, chunk_size=10) as feeder:

@@ -18,8 +18,6 @@ from .engine import FLOWS, Engine, Running
 from .proofs import settled_once
 from .receivers import Receiver
 
-_TIMES = 3
-
 
 @pytest.fixture
 def disk(tmp_path: Path) -> SmallDisk:
@@ -55,7 +53,7 @@ def test_a_filled_disk_pauses_the_worker_tells_and_lets_it_go_on(
     worker_process: WorkerProcesses,
     disk: SmallDisk,
     alertmanager: Receiver,
-    counted: Callable[[int], int],
+    counted: Callable[[int, int], int],
 ) -> None:
     """Filled to the last byte again and again: nothing is claimed meanwhile, it stays live, and nothing is lost."""
     engine.make_effect_table()
@@ -70,7 +68,7 @@ def test_a_filled_disk_pauses_the_worker_tells_and_lets_it_go_on(
     )
     worker.wait_started()
     n = 0
-    for round_ in range(counted(_TIMES)):
+    for round_ in range(counted(2, 3)):
         engine.enqueue(({"n": number, "ms": 2} for number in range(n, n + 600)), chunk_size=20, key=f"from{n}-")
         n += 600
         begun = engine.done()

@@ -12,17 +12,16 @@ from rpa_testkit.waits import until
 
 from .engine import Engine
 
-_BUSY_S = 30  # half of the age at which the main loop's heartbeat is too old
 _ANSWER_S = 5.0  # a small part of the work: an answer that had to wait for the handler's end would take longer
 
 
 @pytest.mark.slow
 @pytest.mark.requirement("R5.1", "R5.2")
 def test_liveness_answers_while_one_record_takes_half_a_minute(
-    engine: Engine, counted: Callable[[int], int], record_property: Callable[[str, object], None]
+    engine: Engine, counted: Callable[[int, int], int], record_property: Callable[[str, object], None]
 ) -> None:
     """Pure Python in one handler call: asked all along, live each time and in time; the lease is kept, it runs once."""
-    busy_s = max(3, counted(_BUSY_S))
+    busy_s = counted(5, 30)  # in full half of the age at which the main loop's heartbeat is too old
     engine.enqueue([{"n": 0, "do": "burn", "s": busy_s}])
     worker = engine.start(lease_ttl=5)
     until(lambda: engine.seen(), 20, "the handler to begin", worker.process.log_text)

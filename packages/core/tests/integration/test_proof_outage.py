@@ -1,4 +1,4 @@
-"""PostgreSQL away for a minute, in the middle of the work and at the start of a worker."""
+"""PostgreSQL away for a minute (the short form: 15 s), in the middle of the work and at the start of a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from rpa_testkit.waits import until
 from .engine import Engine, Running
 from .proofs import edges, settled_once
 
-_AWAY_S = 60
 _STEADY_AFTER_S = 10.0  # from here on no backoff is still at its beginning
 _BACK_S = 20.0  # far from the minute: what waits longer and longer would look again about as late as that
 _ONE_MORE = 2  # a second that is counted at both of its ends, and a probe that was on its way
@@ -70,14 +69,14 @@ def _worked_by(engine: Engine, worker: Running) -> bool:
 def test_a_minute_without_postgres_ends_nobody(
     private_engine: Engine,
     private_postgres: EmbeddedPostgres,
-    counted: Callable[[int], int],
+    counted: Callable[[int, int], int],
     record_property: Callable[[str, object], None],
 ) -> None:
     """No exit, live throughout, at most a try a second per worker, and work again soon after the return.
 
     One worker had work in hand when the server went, another one was started while it was away.
     """
-    engine, away_s = private_engine, max(15, counted(_AWAY_S))
+    engine, away_s = private_engine, counted(15, 60)
     engine.make_effect_table()
     engine.enqueue(({"n": number, "ms": 5} for number in range(4000)), chunk_size=50)
     with ExitStack() as stack:

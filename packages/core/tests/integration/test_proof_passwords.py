@@ -18,13 +18,13 @@ _TOLD_S = 30  # a tenth of the time for which a database that is away is waited 
 def test_a_wrong_password_ends_a_worker(
     engine: Engine,
     postgres_server: EmbeddedPostgres,
-    counted: Callable[[int], int],
+    counted: Callable[[int, int], int],
 ) -> None:
     """Exit code 77 each time, and no wait for the database; the log has the cause and the cure, not the password."""
     postgres_server.create_role("mistaken", "right-one")
     dsn = engine.dsn.replace("//postgres@", "//mistaken:wrong-one@")
     try:
-        for _ in range(counted(3)):
+        for _ in range(counted(1, 3)):
             worker = engine.run_command(database_rpa_db_url=dsn)
             assert worker.process.wait(_TOLD_S) == 77, worker.process.log_text()
             log = worker.process.log_text()

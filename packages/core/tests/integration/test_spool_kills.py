@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,6 @@ from rpa_testkit.waits import until
 
 from . import spool_program
 from .spool_program import KIND, MISTAKES, body_of, receiver, recorder, spools_in
-
-KILLS = 100
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,10 +124,10 @@ def _out_of_order(names: Sequence[str]) -> Iterator[str]:
 
 @pytest.mark.requirement("R2.3", "R8.3")
 @pytest.mark.slow
-def test_a_process_that_puts_is_killed_100_times(tmp_path: Path) -> None:
-    """Every file opens, and holds every put that had returned, whole and in order."""
+def test_a_process_that_puts_is_killed_again_and_again(tmp_path: Path, counted: Callable[[int, int], int]) -> None:
+    """A hundred times in full: every file opens, and holds every put that had returned, whole and in order."""
     rand = random.Random(5)
-    for kill in range(KILLS):
+    for kill in range(counted(25, 100)):
         kills = Kills(root=tmp_path / str(kill), rand=rand)
         kills.root.mkdir()
         kills.kill_one()
@@ -144,10 +142,11 @@ def test_a_process_that_puts_is_killed_100_times(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("R2.3", "R8.3")
 @pytest.mark.slow
-def test_a_process_that_delivers_is_killed_100_times(tmp_path: Path) -> None:
+def test_a_process_that_delivers_is_killed_again_and_again(tmp_path: Path, counted: Callable[[int, int], int]) -> None:
     """Each life adopts what the earlier ones left: all that was put arrives, in order, and not after its receipt."""
+    times = counted(25, 100)
     kills = Kills(root=tmp_path, rand=random.Random(6), arguments=["--deliver"])
-    for _ in range(KILLS):
+    for _ in range(times):
         kills.kill_one()
         if kills.count % 10 == 0:
             with closing(spools_in(kills.folder, "look")) as spools:
@@ -157,8 +156,8 @@ def test_a_process_that_delivers_is_killed_100_times(tmp_path: Path) -> None:
     assert list(problems(lines, [])) == []
     assert not list(kills.folder.iterdir())
     put, acknowledged = ({name for what, name in lines if what == kind} for kind in "PA")
-    assert len(put) > KILLS
-    assert len(acknowledged) > KILLS
+    assert len(put) > times
+    assert len(acknowledged) > times
 
 
 @pytest.mark.requirement("R2.3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,13 +50,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--chaos-keep", action="store_true", help=f"keep the folders of runs that passed, too, in {_REPORTS}"
-    )
-    group.addoption(
-        "--proof-share",
-        type=float,
-        default=1.0,
-        metavar="SHARE",
-        help="carry out this share of what the counted proofs promise (default: 1.0, all of it)",
     )
 
 
@@ -280,13 +273,6 @@ def _prefect() -> PrefectServer:
     if reason:
         pytest.skip(reason)
     return PrefectServer()
-
-
-@pytest.fixture(scope="session")
-def counted(request: pytest.FixtureRequest) -> Callable[[int], int]:
-    """How often a counted proof does a thing: the number promised, or the share of it that `--proof-share` gives."""
-    share: float = request.config.getoption("--proof-share")
-    return lambda promised: max(1, round(promised * share))
 
 
 @pytest.fixture(scope="session")

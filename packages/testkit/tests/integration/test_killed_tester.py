@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -17,7 +17,6 @@ import pytest
 
 from rpa_testkit.waits import until
 
-POINTS = int(os.environ.get("RPA_KILL_POINTS", "6"))  # how many moments; the bar is measured with 50
 _MARK = "RPA_KILLED_TESTER"
 _GONE_S = 15.0
 _FOR_THE_NEXT = ("rpa-testkit-data-", "rpa-testkit-postgres-")  # what every PostgreSQL is copied from
@@ -47,10 +46,10 @@ def _left(mark: str, folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.slow
 @pytest.mark.requirement("R3.3", "R9.3")
-def test_nothing_is_left_of_a_killed_tester(open_folder: Path, mark: str) -> None:
+def test_nothing_is_left_of_a_killed_tester(open_folder: Path, mark: str, counted: Callable[[int, int], int]) -> None:
     """SIGKILL at random moments, from the first import to the middle of the faults: 15 s later all is gone."""
     rand = random.Random(20)
-    for point in range(POINTS):
+    for point in range(counted(3, 50)):
         temporary = open_folder / f"tmp-{point}"
         temporary.mkdir()
         temporary.chmod(0o755)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -124,3 +126,15 @@ def test_another_server_can_be_given(pytester: pytest.Pytester, postgres_server:
     result = pytester.runpytest_subprocess("--postgres-dsn", postgres_server.dsn(), "-p", "no:cacheprovider")
     result.assert_outcomes(passed=1)
     assert _databases(postgres_server) == before
+
+
+@pytest.mark.slow
+@pytest.mark.requirement("D1")
+def test_the_workspace_collects_from_its_root() -> None:
+    """As an editor does it: all folders of tests in one run."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    root = Path(__file__).parents[4]
+    collected = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=120)
+    assert collected.returncode == 0, collected.stdout[-2000:] + collected.stderr
+    for folder in ("packages/core/tests/unit", "packages/testkit/tests/integration", "tests/containers"):
+        assert folder in collected.stdout

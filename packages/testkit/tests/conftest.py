@@ -1,5 +1,0 @@
-"""Runs pytest within pytest, to test the plugin."""
-
-from __future__ import annotations
-
-pytest_plugins = ["pytester"]
