@@ -14,6 +14,7 @@ from benchmarks import report, trend
 from benchmarks.bench import Bench
 from benchmarks.catalogue import GROUPS, MEASUREMENTS
 from benchmarks.figures import Figure
+from rpa_testkit.interrupts import take_signals
 from rpa_testkit.postgres import EmbeddedPostgres
 
 _REPORT = Path("reports/benchmark/benchmark.json")
@@ -58,4 +59,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    take_signals()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started is gone", file=sys.stderr)
+        sys.exit(130)

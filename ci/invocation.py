@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -16,6 +18,19 @@ REQUIREMENTS = "requirements/tasks.txt"
 def sh(c: Context, *arguments: str, pty: bool = False) -> None:
     """Run a command, shown as it is; its failure is the task's."""
     c.run(shlex.join(arguments), echo=True, pty=pty)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt meanwhile, also where a script's `&` or nohup had SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def told(function: Callable[..., Any]) -> Callable[..., None]:

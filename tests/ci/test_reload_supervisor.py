@@ -82,6 +82,7 @@ class Box:
             "RPA_RELOAD_STATE": str(folder / "state.json"),
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.before: Callable[[], object] | None = None  # in the new process, before the program
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         with self._stderr.open("ab") as stderr:
@@ -89,6 +90,7 @@ class Box:
                 [sys.executable, self.program, *(arguments or ("run",))],
                 env={**self.environ, **(environ or {})},
                 stderr=stderr,
+                preexec_fn=self.before,
             )
         return self.process
 
@@ -246,6 +248,24 @@ def test_the_end_is_passed_on_and_drained(box: Box, number: signal.Signals) -> N
     assert process.wait(30) == 0
     assert len(box.notes(number.name)) == 1
     assert len(box.notes("drained")) == 1
+
+
+@pytest.mark.requirement("R5.5")
+def test_signals_that_were_ignored_at_the_start_are_heard(box: Box) -> None:
+    """Where SIGINT is ignored it still ends, and where SIGCHLD is, the child's end and its code are still seen."""
+
+    def ignore() -> None:
+        for number in (signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_IGN)
+
+    box.before = ignore
+    process = box.start()
+    box.started(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert len(box.notes("drained")) == 1
+    box.save('note("started")\n', "sys.exit(7)\n")
+    assert box.start().wait(30) == 7
 
 
 def test_other_signals_reach_the_child(box: Box) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 
 import pytest
 
+from rpa_testkit.processes import WorkerProcesses
 from rpa_testkit.waits import until
 
-from .engine import Engine
+from .engine import FLOWS, Engine
 
 _CHUNKS = "SELECT state::text, attempts, lease_id, owner, sum(n) FROM rpa.chunk GROUP BY 1, 2, 3, 4"
 
@@ -103,3 +105,16 @@ def test_drains_at_random_moments_lose_and_repeat_nothing(engine: Engine) -> Non
     assert len(engine.effects()) == n
     assert set(engine.seen().values()) == {1}
     assert engine.ask("SELECT max(attempts) FROM rpa.chunk_done") == [(1,)]
+
+
+@pytest.mark.requirement("R5.5")
+def test_sigint_drains_a_worker_that_was_started_with_it_ignored(
+    engine: Engine, worker_process: WorkerProcesses
+) -> None:
+    """As `&` in a script and nohup start programs."""
+    ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    argv = [sys.executable, "-c", f"import os, signal, sys; {ignore}", "-m", "rpa_testkit.worker", "worker_flows:ACT"]
+    worker = worker_process("", engine.environment(), pythonpath=FLOWS, argv=argv)
+    worker.wait_for_log("worker.started", 20)
+    worker.interrupt()
+    assert worker.wait(20) == 0, worker.log_text()

@@ -66,6 +66,15 @@ def test_every_line_and_the_exit_code_arrive(code: int) -> None:
     assert lines[1:] == ["why\n"]
 
 
+def test_the_exit_code_arrives_where_ends_of_children_are_ignored() -> None:
+    """A parent that ignores SIGCHLD passes that on to the run: its worker's failure must not read as success."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert _run("3", lambda _: None) == 3
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_it_drains_when_its_time_is_over() -> None:
     """SIGTERM after `most_s`, and its last words are heard."""
     lines: list[str] = []

@@ -21,6 +21,7 @@ from typing import Literal, Self
 from urllib.parse import quote
 
 from rpa_testkit import guardian
+from rpa_testkit.interrupts import take_signals
 from rpa_testkit.newdata import new_data
 from rpa_testkit.ports import HOST, free_port
 from rpa_testkit.programs import PostgresError, Programs, everyone_can_reach, find, temporary_root
@@ -287,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="TCP port on 127.0.0.1 (default: a free one)")
     parser.add_argument("--dir", type=Path, help="keep the data here (default: a temporary folder, removed)")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    take_signals()
     with EmbeddedPostgres(options.dir, port=options.port) as server:
         print(f"PostgreSQL {server.version} at {server.dsn()}", f"programs: {server.bin}", sep="\n", flush=True)
         print("Ctrl-C stops it.", file=sys.stderr, flush=True)

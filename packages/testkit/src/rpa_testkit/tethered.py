@@ -17,6 +17,8 @@ import threading
 def main() -> None:
     """Run the module in this process, so that its pid, its signals and its exit code are the module's own."""
     folder = sys.argv[1]
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):  # the module's own, not what we were started with
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     threading.Thread(target=_watch, args=(os.dup(0), folder), name="tether", daemon=True).start()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)  # the module, and what it starts, cannot take the end of the stream away from us

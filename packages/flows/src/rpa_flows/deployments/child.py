@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -40,6 +41,7 @@ def run(
     that has not drained within `grace_s` seconds is killed. Call it in the main thread: signals are raised there, and
     the death of the thread that starts a process counts as the death of its parent.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it is ignored, every exit code would read as 0
     process = subprocess.Popen(
         [sys.executable, "-m", f"{__package__}.leash", str(os.getpid()), *command],
         env=dict(environ),

@@ -21,10 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rpa_testkit.cli.commands import group
     from rpa_testkit.drivers.container.handle import EngineError
     from rpa_testkit.drivers.protocol import NotPossible
+    from rpa_testkit.interrupts import take_signals
     from rpa_testkit.programs import PostgresError
     from rpa_testkit.runner.errors import NotStartedError
     from rpa_testkit.warden.client import WardenError
 
+    if argv is None:  # as a program
+        take_signals()
     try:
         code = group.main(list(sys.argv[1:] if argv is None else argv), prog_name="rpa-testkit", standalone_mode=False)
     except click.ClickException as error:

@@ -1,6 +1,6 @@
 """`python -m rpa_testkit.proxy --control HOST:PORT --seed N`: the proxy's process.
 
-Prints one JSON line, {"host", "port"} of the control channel, when it is ready; ends on SIGTERM.
+Prints one JSON line, {"host", "port"} of the control channel, when it is ready; ends on SIGTERM and SIGINT.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from rpa_testkit.proxy.control import Control
 async def _serve(host: str, port: int, seed: int, *, owned: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
     server = await asyncio.start_server(Control(seed).serve, host, port)
     if owned:
         loop.add_reader(sys.stdin.fileno(), ended.set)  # nothing is ever sent: readable means that the owner is gone
