@@ -32,7 +32,7 @@ TESTKIT = (
     {"databases", "processes"},
     {"postgres", "armed", "prefect_server"},
     {"newdata", "isolation", "tethered"},
-    {"programs", "guardian", "ports", "waits"},
+    {"programs", "guardian", "ports", "waits", "interrupts"},
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 # Upward imports that are meant, with the reason. This only shrinks.

@@ -64,7 +64,8 @@ def migrate_command(database: str | None, wait: str, as_json: bool) -> None:
 def status_command(database: str | None, as_json: bool) -> None:
     """Show each migration, the periods of rpa_db and what this role may do.
 
-    Exit code 1 if a migration is missing or a sequence is behind its table, 78 if the schema is newer than this version or was changed.
+    Exit code 1 if a migration is missing or a sequence is behind its table, 78 if the schema is newer than this
+    version or was changed.
     """
     from rpa_core.runtime.schema import states
 
