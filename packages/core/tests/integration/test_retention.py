@@ -189,8 +189,7 @@ def test_a_stale_completion_into_a_dropped_period_is_refused(
     admin.execute("UPDATE rpa.chunk SET lease_until = now() - interval '1 hour'")
     other = ledger.reclaim(records=10, chunks=10)
     assert other is not None
-    outcomes_read_before = ledger.read(zombie)
-    assert [len(rows) for rows in outcomes_read_before] == [5]
+    assert [len(content.records) for content in ledger.read(zombie)] == [5]
     assert end(ledger, other)
     rotate(admin, period_days=0)
     assert drop_expired(admin, retention_days=0) == [1]
