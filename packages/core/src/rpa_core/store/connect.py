@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,9 +26,17 @@ _SCHEMA = {
     "42703": "a column is missing: run `rpa db migrate`",
 }
 # Whole classes: connection lost (08), resources (53), operator intervention (57), system (58); and what a retry
-# of the same transaction cures: serialization, deadlock, lock timeout, a server that is read-only for now.
+# of the same transaction cures: serialization, deadlock, an unknown end, lock timeout, a server that is read-only for
+# now. What has the severity FATAL has ended the session, whatever its code: 25P03 and 25P04 are timeouts of the role.
 _TRANSIENT_CLASSES = ("08", "53", "57", "58")
-_TRANSIENT = {"40001", "40P01", "55P03", "25006"}
+_TRANSIENT = {"40001", "40003", "40P01", "55P03", "25006", "25P03", "25P04"}
+_SESSION_ENDED = ("FATAL", "PANIC")
+_PUT_RIGHT = "RPA01"  # raised by our own functions; the message says what to run
+_BEHIND = re.compile(r"(chunk|record_p\d+|chunk_done_p\d+)_pkey")  # ids come from sequences: a clash is no coincidence
+_READ_ONLY = (
+    "writing is refused: default_transaction_read_only is on, set by the role, the database or the server, and the "
+    "server is not in recovery: ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only"
+)
 # The pool's own backoff doubles up to this; beyond it the next caller tries anew, so that a long outage is not
 # followed by a long wait.
 _RECONNECT_S = 2.0
@@ -70,9 +79,10 @@ def translated() -> Iterator[None]:
 
 
 def connection_options(application_name: str, connect_timeout_s: float) -> dict[str, Any]:
-    """Notice a dead peer within about 20 s even where no answer ever comes."""
+    """Text is UTF-8, whatever the environment, the URL or the role says; a dead peer is noticed within about 20 s."""
     return {
         "application_name": application_name,
+        "client_encoding": "UTF8",
         "connect_timeout": max(2, round(connect_timeout_s)),
         "keepalives_idle": 5,
         "keepalives_interval": 5,
@@ -103,24 +113,55 @@ def pool_options(*, min_size: int = 0, max_size: int, timeout_s: float, applicat
     }
 
 
-def classify(error: psycopg.Error) -> RpaError:
+def classify(error: psycopg.Error, connection: psycopg.Connection[Any] | None = None) -> RpaError:
     """What this error means for us: away for now, refused for good, an old schema, or a defect.
 
-    Source of the codes: PostgreSQL's appendix A, "PostgreSQL Error Codes".
+    `connection` is where it happened, and says what the error does not. Source of the codes: PostgreSQL's appendix A,
+    "PostgreSQL Error Codes".
     """
     state = error.sqlstate or ""
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if (wrong := to_put_right(error)) is not None:
+        return wrong
     if state in _REFUSED:
         return StoreRefused(f"PostgreSQL refused: {said} ({_REFUSED[state]})")
     if state in _SCHEMA:
         return SchemaError(f"PostgreSQL: {said} ({_SCHEMA[state]})")
+    if state == "25006" and connection is not None and _is_set_read_only(connection):
+        return StoreRefused(f"PostgreSQL: {_READ_ONLY}")
     if not state and any(text in str(error) for text in _REFUSED_TEXT):
         return StoreRefused(f"PostgreSQL refused: {said}")
-    if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT:
+    if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT or error.diag.severity_nonlocalized in _SESSION_ENDED:
         return StoreUnavailable(f"PostgreSQL is not available: {said}")
     if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return StoreUnavailable(f"PostgreSQL cannot be reached: {said}")
     return RpaError(f"PostgreSQL: {said} [{state}]")
+
+
+def to_put_right(error: psycopg.Error) -> SchemaError | None:
+    """What has to be put right in the database before this can go well, if that is what the error says."""
+    if error.sqlstate == _PUT_RIGHT:
+        return SchemaError(f"PostgreSQL: {error.diag.message_primary}")
+    if (
+        error.sqlstate == "23505"
+        and error.diag.schema_name == "rpa"
+        and _BEHIND.fullmatch(error.diag.constraint_name or "")
+    ):
+        return SchemaError(
+            f"PostgreSQL: {error.diag.message_primary}: a sequence is behind its table (logical replication and "
+            "data-only copies carry no sequences); run `rpa db repair-sequences`"
+        )
+    return None
+
+
+def _is_set_read_only(connection: psycopg.Connection[Any]) -> bool:
+    """Whether transactions are read-only by a setting, and not because the server is a standby."""
+    if connection.closed:
+        return False
+    return (
+        connection.info.parameter_status("default_transaction_read_only") == "on"
+        and connection.info.parameter_status("in_hot_standby") == "off"
+    )
 
 
 def is_transient(error: psycopg.Error) -> bool:

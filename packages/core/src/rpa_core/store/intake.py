@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
-from typing import Any, NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 import psycopg
 from psycopg import errors
-from psycopg.pq import TransactionStatus
 
 from rpa_core.errors import InputError, UsageError
 from rpa_core.store import copy
+from rpa_core.store.callers import (
+    CallersConnection,
+    Cursor,
+    all_or_nothing,
+    cursor_of,
+    driver_of,
+    in_utf8,
+    is_pipelined,
+    is_utf8,
+    savepoint,
+)
+from rpa_core.store.connect import to_put_right
+from rpa_core.store.sql import statements
 
 BLOCK = 1000
+BLOCK_BYTES = 4 * 1024 * 1024  # of payload in a chunk; a larger record is a chunk of its own
 FLOW_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,40}")  # as the CHECK on rpa.flow has it
+_KEYS = (str, type(None))
 _COPY_FROM = 32  # below this, one round trip to rpa.enqueue is quicker than COPY's several
 
 
@@ -47,6 +60,9 @@ class Rejected(NamedTuple):
     reasons: tuple[str, ...]
 
 
+R = TypeVar("R", NewRecord, Rejected)
+
+
 class RememberedRequest(NamedTuple):
     """An earlier request under the same idempotency key; `accepted` is None while it has not completed."""
 
@@ -56,7 +72,7 @@ class RememberedRequest(NamedTuple):
 
 
 def enqueue(
-    connection: psycopg.Connection[Any],
+    connection: CallersConnection,
     flow: str,
     records: Iterable[NewRecord],
     *,
@@ -65,24 +81,69 @@ def enqueue(
 ) -> Enqueued:
     """Enqueue records on the caller's transaction, in constant memory; the caller commits.
 
-    Enqueueing the same key again changes nothing and counts as a duplicate, as long as the record is retained.
-    Waiting workers are told at the commit. Raises UsageError for a bad `chunk_size` or flow name, InputError for
-    a payload that is not JSON or a key that cannot be stored; the caller then rolls back, its transaction or a
-    savepoint of its own around this call.
+    On an autocommit connection with no transaction open the call is a transaction of its own. Enqueueing the same key
+    again changes nothing and counts as a duplicate, as long as the record is retained. A chunk has up to `chunk_size`
+    records and 4 MiB of payload. Waiting workers are notified at the commit.
+
+    A call that raises has enqueued nothing; the caller then rolls back, its transaction or a savepoint of its own
+    around this call. Raises UsageError for a connection that is not taken, a bad `chunk_size`, flow name or type of
+    record, InputError for a payload that is not JSON or a key that cannot be stored, SchemaError where the database
+    has to be put right first, and psycopg's errors as they come: a SerializationFailure where the transaction is
+    REPEATABLE READ or SERIALIZABLE and has to be begun again.
     """
-    if not 1 <= chunk_size <= BLOCK:
-        raise UsageError(f"chunk_size is {chunk_size}; it must be 1 to {BLOCK}")
+    check_flow_name(flow)
+    if chunk_size not in range(1, BLOCK + 1):
+        raise UsageError(f"chunk_size is {chunk_size!r}; it must be 1 to {BLOCK}")
+    driver = driver_of(connection)
     accepted = duplicates = 0
-    iterator = iter(records)
-    while block := list(islice(iterator, chunk_size)):
-        with _refusals(flow):
-            if len(block) < _COPY_FROM:
-                new = _insert(connection, flow, block, notify)
-            else:
-                new = _copy(connection, flow, block, notify)
-        accepted += new
-        duplicates += len(block) - new
+    with ExitStack() as undo:
+        for number, (block, last) in enumerate(_blocks(records, NewRecord, chunk_size)):
+            by_function = len(block) < _COPY_FROM or is_pipelined(driver)
+            with _refusals(flow):
+                if number == 0 and not (last and by_function and is_utf8(driver)):
+                    undo.enter_context(all_or_nothing(driver))
+                with in_utf8(driver):
+                    new = (_insert if by_function else _copy)(driver, flow, block, notify)
+            accepted += new
+            duplicates += len(block) - new
     return Enqueued(accepted, duplicates)
+
+
+def _blocks(records: Iterable[R], kind: type[R], most: int = BLOCK) -> Iterator[tuple[list[R], bool]]:
+    """Blocks of up to `most` records and `BLOCK_BYTES` of payload, each with whether it is known to be the last."""
+    block: list[R] = []
+    size = 0
+    for number, record in enumerate(records):
+        if record.__class__ is not kind or record.payload.__class__ is not bytes or record.key.__class__ not in _KEYS:
+            _check(record, kind, number)
+        length = len(record.payload)
+        if block and (len(block) == most or size + length > BLOCK_BYTES):
+            yield block, False
+            block, size = [], 0
+        block.append(record)
+        size += length
+    if block:
+        yield block, True
+
+
+def _check(record: object, kind: type[NewRecord | Rejected], number: int) -> None:
+    """Raise UsageError for what is no such record, or one that does not hold what it should."""
+    if not isinstance(record, kind):
+        raise UsageError(
+            f"record {number} is {_kind(record)}: pass a list or iterator of rpa_core.{kind.__name__}(payload, key), "
+            "the payload JSON text as bytes"
+        )
+    if not isinstance(record.payload, bytes):
+        raise UsageError(
+            f"the payload of record {number} is {_kind(record.payload)}: pass JSON text as bytes, "
+            "such as json.dumps(value).encode()"
+        )
+    if not isinstance(record.key, str | None):
+        raise UsageError(f"the key of record {number} is {_kind(record.key)}: pass a str or None")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 @contextmanager
@@ -100,71 +161,78 @@ def _refusals(flow: str) -> Iterator[None]:
         raise InputError(f"a record for flow {flow!r} is too large, in its key: {_first_line(error)}") from error
     except (psycopg.DataError, errors.StatementTooComplex) as error:
         raise InputError(f"a payload for flow {flow!r} is not valid JSON text: {_first_line(error)}") from error
+    except psycopg.DatabaseError as error:
+        if (wrong := to_put_right(error)) is not None:
+            raise wrong from error
+        raise
 
 
 def _insert(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
-    row = connection.execute(
-        "SELECT accepted FROM rpa.enqueue(%s, %s::text[], %s::text[], %s)",
-        (flow, [record.key for record in block], [record.payload.decode() for record in block], notify),
-    ).fetchone()
+    row = (
+        cursor_of(connection)
+        .execute(
+            statements("intake")["enqueue"],
+            {
+                "flow": flow,
+                "keys": _key_list(block),
+                "payloads": [record.payload.decode() for record in block],
+                "notify": notify,
+            },
+        )
+        .fetchone()
+    )
     return int(row[0]) if row else 0
+
+
+def _key_list(block: Sequence[NewRecord | Rejected]) -> str:
+    return orjson.dumps([record.key for record in block]).decode()
 
 
 def _copy(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
     """COPY what is new; where another transaction writes one of the keys at the same time, INSERT decides."""
     if all(record.key is None for record in block):
-        return _copy_new(connection, flow, block, notify)  # nothing to collide with: no savepoint
-    if not connection.autocommit and connection.info.transaction_status is TransactionStatus.IDLE:
-        connection.execute("SELECT 1")  # begins the caller's transaction; psycopg would commit one that we began
+        return _copy_new(connection, flow, block, notify)  # nothing to collide with
     try:
-        with connection.transaction():
+        with savepoint(connection):
             return _copy_new(connection, flow, block, notify)
-    except errors.UniqueViolation:
+    except errors.UniqueViolation as error:
+        if to_put_right(error) is not None:
+            raise
         return _insert(connection, flow, block, notify)
 
 
 def _copy_new(connection: psycopg.Connection[Any], flow: str, block: Sequence[NewRecord], notify: bool) -> int:
-    with connection.cursor() as cursor:
-        ids = cursor.execute(
-            "SELECT rpa.flow_id(%s), rpa.open_period(), nextval('rpa.record_block')", (flow,)
-        ).fetchone()
-        assert ids is not None
-        flow_id, period, first = ids
+    sql = statements("intake")
+    with cursor_of(connection) as cursor:
+        place = cursor.execute(sql["place"], {"flow": flow}).fetchone()
+        assert place is not None
+        flow_id, period, first = place
         new = _new_only(cursor, flow_id, block)
         if not new:
             return 0
         write_records(cursor, flow_id, period, first, new)
         cursor.execute(
-            "INSERT INTO rpa.chunk (flow, period, lo, hi, n) VALUES (%s, %s, %s, %s, %s)",
-            (flow_id, period, first, first + len(new) - 1, len(new)),
+            sql["chunk"],
+            {
+                "flow": flow_id,
+                "period": period,
+                "lo": first,
+                "hi": first + len(new) - 1,
+                "n": len(new),
+                "bytes": sum(len(record.payload) for record in new),
+                "notify": notify,
+                "name": flow,
+            },
         )
-        if notify:
-            cursor.execute("SELECT pg_notify('rpa.' || %s, '')", (flow,))
     return len(new)
 
 
-def _new_only(cursor: psycopg.Cursor[Any], flow_id: int, block: Sequence[NewRecord]) -> Sequence[NewRecord]:
+def _new_only(cursor: Cursor, flow_id: int, block: Sequence[NewRecord]) -> Sequence[NewRecord]:
     keys = [record.key for record in block if record.key is not None]
     if not keys:
         return block
-    # json costs half the time of a text[] parameter. Period by period, so that each key is one look into an index
-    # however the planner sees the table: one that has just grown has no statistics, and a scan for each block would
-    # make a load quadratic.
-    known = {
-        row[0]
-        for row in cursor.execute(
-            """
-            SELECT g.key FROM json_array_elements_text(%s::json) AS g (key)
-            CROSS JOIN LATERAL (
-                SELECT FROM rpa.period p
-                CROSS JOIN LATERAL (
-                    SELECT FROM rpa.record r WHERE r.period = p.id AND r.flow = %s AND r.key = g.key LIMIT 1
-                ) AS here LIMIT 1
-            ) AS known
-            """,
-            (orjson.dumps(keys).decode(), flow_id),
-        )
-    }
+    rows = cursor.execute(statements("intake")["known"], {"keys": orjson.dumps(keys).decode(), "flow": flow_id})
+    known = {keys[int(row[0]) - 1] for row in rows}
     return list(_first_of_each_key(block, known))
 
 
@@ -178,56 +246,42 @@ def _first_of_each_key(block: Iterable[NewRecord], known: set[str]) -> Iterator[
             yield record
 
 
-def write_records(
-    cursor: psycopg.Cursor[Any], flow_id: int, period: int, first: int, records: Sequence[NewRecord]
-) -> None:
+def write_records(cursor: Cursor, flow_id: int, period: int, first: int, records: Sequence[NewRecord]) -> None:
     """COPY records under the ids `first`, `first + 1`, ...; the caller owns that range."""
     lines = [
         b"%d\t%d\t%d\t%s\t%s\n"
         % (number, period, flow_id, copy.text(record.key).encode(), copy.json_text(record.payload))
         for number, record in enumerate(records, first)
     ]
-    with cursor.copy("COPY rpa.record (id, period, flow, key, payload) FROM STDIN") as stream:
+    with cursor.copy("COPY rpa.record (id, period, flow, key, payload) FROM STDIN (ENCODING 'UTF8')") as stream:
         stream.write(b"".join(lines))
 
 
 def set_aside(connection: psycopg.Connection[Any], flow: str, rejected: Iterable[Rejected]) -> int:
-    """Keep input that could not be read as dead letters of kind `unreadable`; returns how many were new."""
+    """Keep input that could not be read as dead letters of kind `unreadable`; returns how many were new.
+
+    As `enqueue`: on the caller's transaction, in blocks of 1,000 and 4 MiB; a call that raises has kept nothing.
+    """
+    check_flow_name(flow)
+    driver = driver_of(connection)
     count = 0
-    iterator = iter(rejected)
-    while block := list(islice(iterator, BLOCK)):
-        with _refusals(flow):
-            count += _set_aside(connection, flow, block)
+    with ExitStack() as undo:
+        for number, (block, _) in enumerate(_blocks(rejected, Rejected)):
+            with _refusals(flow):
+                if number == 0:
+                    undo.enter_context(all_or_nothing(driver))
+                with in_utf8(driver):
+                    count += _set_aside(cursor_of(driver), flow, block)
     return count
 
 
-def _set_aside(connection: psycopg.Connection[Any], flow: str, block: Sequence[Rejected]) -> int:
-    connection.execute("SELECT rpa.open_period()")  # first: what is known must be read after a rotation waited for
-    row = connection.execute(
-        """
-        WITH place AS MATERIALIZED (
-            SELECT rpa.flow_id(%(flow)s) AS flow, rpa.open_period() AS period,
-                   nextval('rpa.record_block') AS first
-        ), written AS (
-            INSERT INTO rpa.record (id, period, flow, key, payload)
-            SELECT place.first + g.ord - 1, place.period, place.flow, g.key, g.payload::json
-            FROM place, unnest(%(keys)s::text[], %(payloads)s::text[]) WITH ORDINALITY AS g (key, payload, ord)
-            WHERE g.key IS NULL
-               OR NOT EXISTS (SELECT FROM rpa.record r WHERE r.flow = place.flow AND r.key = g.key)
-            ON CONFLICT DO NOTHING
-            RETURNING id, period, flow
-        ), dead AS (
-            INSERT INTO rpa.dead_letter (record_id, period, flow, kind, tries, reasons)
-            SELECT w.id, w.period, w.flow, 'unreadable', 0,
-                   ARRAY(SELECT json_array_elements_text((%(reasons)s::text[])[w.id - place.first + 1]::json))
-            FROM written w, place
-            RETURNING 1
-        )
-        SELECT count(*) FROM dead
-        """,
+def _set_aside(cursor: Cursor, flow: str, block: Sequence[Rejected]) -> int:
+    cursor.execute("SELECT rpa.open_period()")  # first: what is known must be read after a rotation waited for
+    row = cursor.execute(
+        statements("intake")["set_aside"],
         {
             "flow": flow,
-            "keys": [record.key for record in block],
+            "keys": _key_list(block),
             "payloads": [record.payload.decode() for record in block],
             "reasons": [_json_list(record.reasons) for record in block],
         },
@@ -247,14 +301,15 @@ def remember_request(
     A twin that runs at the same time waits here until the first one commits or rolls back.
     """
     check_flow_name(flow)
-    mine = connection.execute(
+    cursor = cursor_of(connection)
+    mine = cursor.execute(
         "INSERT INTO rpa.request (flow, key, digest) VALUES (rpa.flow_id(%s), %s, %s)"
-        " ON CONFLICT DO NOTHING RETURNING 1",
+        " ON CONFLICT (flow, key) DO NOTHING RETURNING 1",
         (flow, idempotency_key, digest),
     ).fetchone()
     if mine:
         return None
-    row = connection.execute(
+    row = cursor.execute(
         "SELECT digest, accepted, duplicates FROM rpa.request WHERE flow = rpa.flow_id(%s) AND key = %s",
         (flow, idempotency_key),
     ).fetchone()
@@ -277,13 +332,13 @@ def complete_request(
     )
 
 
-def check_flow_name(flow: str) -> None:
+def check_flow_name(flow: object) -> None:
     """Raises UsageError for a name that no flow can have."""
-    if not FLOW_NAME.fullmatch(flow):
+    if not (isinstance(flow, str) and FLOW_NAME.fullmatch(flow)):
         raise _bad_flow_name(flow)
 
 
-def _bad_flow_name(flow: str) -> UsageError:
+def _bad_flow_name(flow: object) -> UsageError:
     return UsageError(f"flow name {flow!r}: use lower-case letters, digits, `_`, `.` and `-`, 41 characters at most")
 
 

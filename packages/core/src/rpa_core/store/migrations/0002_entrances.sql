@@ -37,6 +37,9 @@ BEGIN
     RETURN found_id;
 END $$;
 
+-- No record of this period has a lower id, and none of an earlier one has a higher. NULL: not known.
+ALTER TABLE rpa.period ADD COLUMN first_id bigint;
+
 -- The open period, locked, for a transaction that sees the past: 40001 if a rotation has closed it since the snapshot.
 -- SECURITY DEFINER: locking a row needs the right to update it, which who enqueues does not have.
 CREATE FUNCTION rpa.open_period_of_snapshot() RETURNS integer
@@ -98,28 +101,22 @@ BEGIN
 END $$;
 
 -- The first of 1,000 ids that only the caller's transaction has, for records of this period (which the caller has from
--- rpa.open_period). An error where records have them already: without it they would be taken for duplicates, or two
--- records of two periods would share an id.
+-- rpa.open_period). An error where the sequence is behind the periods before it: two records would share an id. Where
+-- it is behind this period's records, the primary key is violated.
 CREATE FUNCTION rpa.new_block(into_period integer) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     block bigint := nextval('rpa.record_block');
-    below bigint;
 BEGIN
-    SELECT r.id INTO below FROM rpa.record r
-    WHERE r.period = into_period AND r.id < block + 1000 ORDER BY r.id DESC LIMIT 1;
-    IF below >= block OR (below IS NULL AND EXISTS (
-        SELECT FROM rpa.period p CROSS JOIN LATERAL (SELECT max(r.id) AS id FROM rpa.record r WHERE r.period = p.id) top
-        WHERE p.id <> into_period AND top.id >= block))
-    THEN
-        RAISE EXCEPTION USING ERRCODE = 'RPA01', MESSAGE = 'the sequence rpa.record_block is behind its table: it hands'
-            ' out ids that records have (logical replication and data-only copies carry no sequences); nothing was'
-            ' enqueued; run `rpa db repair-sequences`, or SELECT rpa.advance_sequences()';
+    IF block < (SELECT first_id FROM rpa.period WHERE id = into_period) THEN
+        RAISE EXCEPTION USING ERRCODE = 'RPA01', MESSAGE = 'the sequence rpa.record_block is behind its table (logical'
+            ' replication and data-only copies carry no sequences); nothing was enqueued; run'
+            ' `rpa db repair-sequences`, or SELECT * FROM rpa.advance_sequences()';
     END IF;
     RETURN block;
 END $$;
 
--- Close the open period and open the next, with its partitions; sequences that are behind are set forward first, as
--- an empty period cannot show it. Locks: waits for running enqueues (the caller sets lock_timeout); attaching takes
+-- Close the open period and open the next, with its partitions; sequences that are behind are set forward first. Ids
+-- of periods are counted from the table, as those of flows. Locks: waits for running enqueues (the caller sets lock_timeout); attaching takes
 -- SHARE UPDATE EXCLUSIVE on the parents, which stops no reader or writer.
 CREATE OR REPLACE FUNCTION rpa.rotate_period() RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -130,8 +127,10 @@ BEGIN
     PERFORM pg_advisory_xact_lock(7499873, 1);
     PERFORM rpa.advance_sequences();
     UPDATE rpa.period SET closed_at = clock_timestamp() WHERE closed_at IS NULL;
-    INSERT INTO rpa.period (id, opened_at) OVERRIDING SYSTEM VALUE
-    SELECT coalesce(max(id), 0) + 1, clock_timestamp() FROM rpa.period RETURNING id INTO next_id;
+    INSERT INTO rpa.period (id, opened_at, first_id) OVERRIDING SYSTEM VALUE
+    SELECT coalesce(max(id), 0) + 1, clock_timestamp(),
+           (SELECT s.next FROM rpa.sequence_positions() s WHERE s.name = 'rpa.record_block')
+    FROM rpa.period RETURNING id INTO next_id;
     FOREACH parent IN ARRAY ARRAY['record', 'result', 'dead_letter', 'chunk_done'] LOOP
         child := format('%s_p%s', parent, next_id);
         EXECUTE format('CREATE TABLE rpa.%I (LIKE rpa.%I INCLUDING ALL, CHECK (period = %s))', child, parent, next_id);
@@ -175,6 +174,7 @@ BEGIN
     ), written AS (
         INSERT INTO rpa.record (id, period, flow, key, payload)
         SELECT block + ord - 1, into_period, into_flow, key, payload::json FROM wanted ORDER BY ord
+        -- record_..._pkey is violated: the sequence rpa.record_block is behind its table; run `rpa db repair-sequences`
         ON CONFLICT (flow, key, period) WHERE key IS NOT NULL DO NOTHING
         RETURNING id, octet_length(payload::text) AS bytes
     )
@@ -208,6 +208,12 @@ BEGIN
     END IF;
     RETURN NEXT;
 END $$;
+
+UPDATE rpa.period SET first_id = coalesce((
+    SELECT max(top.id) + 1 FROM rpa.period closed
+    CROSS JOIN LATERAL (SELECT max(r.id) AS id FROM rpa.record r WHERE r.period = closed.id) AS top
+    WHERE closed.closed_at IS NOT NULL), 1)
+WHERE closed_at IS NULL;
 
 -- == Dead letters, rights and retention ==
 
