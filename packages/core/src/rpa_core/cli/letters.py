@@ -79,10 +79,8 @@ def record_of(connection: psycopg.Connection[Any], flow: str, key: str | None, r
 @click.command("failed")
 @click.argument("flow", type=FLOW)
 @_kinds_option
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
-@click.option(
-    "--after", type=click.IntRange(min=0), default=0, metavar="ID", help="From this record id on, without it."
-)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), help="How many; default: 50, and all of them with --json.")
+@click.option("--after", type=click.IntRange(0, 2**63 - 1), default=0, metavar="ID", help="Only record ids above it.")
 @click.option("--discarded", is_flag=True, help="Those that were discarded, instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, payload included.")
 @database_option

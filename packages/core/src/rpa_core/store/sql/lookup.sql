@@ -19,12 +19,14 @@ LEFT JOIN LATERAL (
 ORDER BY f.name;
 
 -- name: used_flows
--- Flows that have a record or had one within the retention, or were paused. A name without either is what a refused
--- load or a mistyped name left. One row for each thousand records is read at the most.
+-- Flows that have a record or had one within the retention, or are paused. A name without either is what a refused
+-- load or a mistyped name left. LIMIT in a scalar query: one look by index for each; only for a flow of which none of
+-- these is found, finished chunks are read, one for each thousand records.
 SELECT f.name FROM rpa.flow f
-WHERE f.paused OR EXISTS (SELECT FROM rpa.chunk c WHERE c.flow = f.id)
-   OR EXISTS (SELECT FROM rpa.dead_letter d WHERE d.flow = f.id)
-   OR EXISTS (SELECT FROM rpa.chunk_done e WHERE e.flow = f.id);
+WHERE f.paused OR (SELECT 1 FROM rpa.chunk c WHERE c.flow = f.id LIMIT 1) IS NOT NULL
+   OR (SELECT 1 FROM rpa.dead_letter d WHERE d.flow = f.id LIMIT 1) IS NOT NULL
+   OR (SELECT 1 FROM rpa.record r WHERE r.flow = f.id AND r.key IS NOT NULL LIMIT 1) IS NOT NULL
+   OR (SELECT 1 FROM rpa.chunk_done e WHERE e.flow = f.id LIMIT 1) IS NOT NULL;
 
 -- name: done_counts
 -- How many results each flow has, for a status page: exact, a scan, not for monitoring.
