@@ -141,7 +141,8 @@ END $$;
 
 -- Enqueue by plain SQL, from any language, in any transaction: up to 1,000 records, an idempotent key each (or
 -- NULL). Answers how many were new. Every statement in here sees what committed before it. A chunk holds up to 4 MiB
--- of payload; a larger record is a chunk of its own.
+-- of payload; a larger record is a chunk of its own. Payloads are measured as they were given: who enqueues need not be
+-- allowed to read any.
 CREATE OR REPLACE FUNCTION rpa.enqueue(flow_name text, keys text[], payloads text[], notify boolean DEFAULT true)
 RETURNS TABLE (accepted integer, duplicates integer) LANGUAGE plpgsql AS $$
 DECLARE
@@ -163,6 +164,7 @@ BEGIN
         RETURN QUERY SELECT 0, 0;
         RETURN;
     END IF;
+    payloads := payloads[:];    -- counted from 1, however the caller counted
     into_flow := rpa.flow_id(flow_name);
     into_period := rpa.open_period();
     block := rpa.new_block(into_period);
@@ -176,14 +178,14 @@ BEGIN
         SELECT block + ord - 1, into_period, into_flow, key, payload::json FROM wanted ORDER BY ord
         -- record_..._pkey is violated: the sequence rpa.record_block is behind its table; run `rpa db repair-sequences`
         ON CONFLICT (flow, key, period) WHERE key IS NOT NULL DO NOTHING
-        RETURNING id, octet_length(payload::text) AS bytes
+        RETURNING id, octet_length(payloads[(id - block + 1)::integer]) AS bytes
     )
     SELECT count(*), min(id), max(id), sum(bytes) INTO accepted, first_id, last_id, size FROM written;
     duplicates := total - accepted;
     IF accepted > 0 THEN
         IF size > 4194304 AND accepted > 1 THEN
             FOR one IN
-                SELECT r.id, octet_length(r.payload::text) AS bytes FROM rpa.record r
+                SELECT r.id, octet_length(payloads[(r.id - block + 1)::integer]) AS bytes FROM rpa.record r
                 WHERE r.period = into_period AND r.id BETWEEN first_id AND last_id ORDER BY r.id
             LOOP
                 IF n_records > 0 AND n_bytes + one.bytes > 4194304 THEN
