@@ -1,10 +1,12 @@
 """uvicorn's HTTP/1.1 protocol, made to answer probes whatever other clients do.
 
-all connections taken       a new one is accepted; an older one without an upload under way is closed for it
-no request within a time    closed: silence, headers byte by byte, a body that goes on after its answer
-an answer not received      closed: requests are pipelined, or a large page is asked for, and nothing is read
-too much pipelined          closed
-malformed requests          400; one line a minute in the log, with their number
+What becomes of clients that could keep it from answering:
+
+    all connections taken       a new one is accepted; an older one without an upload under way is closed for it
+    no request within a time    closed: silence, headers byte by byte, a body that goes on after its answer
+    an answer not received      closed: requests are pipelined, or a large page is asked for, and nothing is read
+    many requests pipelined     closed after some answers, after the first while connections are short
+    malformed requests          400; one line a minute in the log, with their number
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ _LOG = logging.getLogger("rpa.http")
 UPLOAD = "rpa.upload"
 """Key in an ASGI scope: the request is an admitted upload, whose connection is not closed for another one."""
 _YOUNG_S = 1.0  # a connection without a request that is younger may be about to send one
+_MOST_PIPELINED = 10  # requests that came before the answer to the one before them
 _MOST_PIPELINED_BYTES = 64 * 1024
 _COMPLAINTS_EVERY_S = 60.0
 
@@ -45,6 +48,10 @@ class Connections:
     def leave(self, connection: DeadlinedProtocol) -> None:
         """Its place is free; a second call changes nothing."""
         self._open.pop(connection, None)
+
+    def are_short(self) -> bool:
+        """Whether more than half of them are taken."""
+        return len(self._open) > self._most // 2
 
     def _victim(self) -> DeadlinedProtocol | None:
         """The oldest one without a request, or else the oldest without an upload."""
@@ -111,6 +118,7 @@ class DeadlinedProtocol(H11Protocol):
         self._watch: asyncio.TimerHandle | None = None
         self._made_at = self._idle_since = self.loop.time()
         self._unsent_since: float | None = None
+        self._pipelined = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -134,6 +142,9 @@ class DeadlinedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._idle_since = self.loop.time()
+        self._pipelined = self._pipelined + 1 if self.conn.trailing_data[0] else 0
+        if self._pipelined > (0 if self.places.are_short() else _MOST_PIPELINED):
+            self.transport.close()  # what is written is sent; a client that meant it comes again
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -23,6 +23,7 @@ _LOG = logging.getLogger("rpa.http")
 _NEEDED = ("starlette", "uvicorn")
 _NEXT_PORTS = 10
 _QUEUE = 4096  # connections that wait to be accepted; the system may keep fewer
+_UNSENT_BYTES = 64 * 1024  # in the system, for a client that reads nothing; by itself it would grow to megabytes
 _STOP_MARGIN_S = 2  # for requests to be answered once their uploads are aborted
 
 
@@ -163,6 +164,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, proto)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNSENT_BYTES)  # connections inherit it
         listener.bind(address)
         listener.listen(128)
         listener.setblocking(False)
