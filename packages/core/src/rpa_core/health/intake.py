@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
@@ -73,13 +74,16 @@ class StoreIntake:
         """Load every record or none, in constant memory; see `IntakeApi.accept`."""
         return self.load(self.reading(upload))
 
-    def reading(self, upload: Upload, remember: Callable[[int], bool] = lambda _: False) -> Reading:
-        """An upload as it will be read; see `Reading` for `remember`."""
+    def reading(
+        self, upload: Upload, remember: Callable[[int], bool] = lambda _: False, folder: Path | None = None
+    ) -> Reading:
+        """An upload as it will be read; see `Reading` for `remember` and `folder`."""
         return Reading(
             upload,
             max_body_bytes=self._max_body_bytes,
             max_line_bytes=self._max_line_bytes,
             remember=remember,
+            folder=folder,
         )
 
     def load(self, reading: Reading) -> Accepted:

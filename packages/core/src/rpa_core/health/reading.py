@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import chain
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO
 
 from rpa_core.formats.formats import read
 from rpa_core.formats.gzipped import decompressed
 from rpa_core.formats.items import BadLine, Item
 from rpa_core.health.intake_api import BadLines, BodyTooLarge, Upload
+from rpa_core.resilience.spool.model import SpoolFull
 from rpa_core.store.intake import NewRecord
 
 _SHOWN = 100
+_IN_MEMORY_BYTES = 1024 * 1024
 
 
 class Stopped(Exception):
@@ -23,8 +28,9 @@ class Reading:
     """One upload, read once from front to back. `n` counts the records so far.
 
     What has passed is remembered, so that an upload that could not be loaded can be kept as a whole, for as long as
-    `remember` says yes to its size in bytes; once it says no, all is forgotten. `committing` says that
-    nobody can tell whether it was committed.
+    `remember` says yes to its size in bytes; once it says no, all is forgotten. More than 1 MiB of it goes into an
+    unnamed file in `folder`. `committing` says that it is unknown whether it was committed. Reading raises SpoolFull
+    where the disk has no room for what is remembered. Closed by `forget`.
     """
 
     def __init__(
@@ -34,6 +40,7 @@ class Reading:
         max_body_bytes: int,
         max_line_bytes: int,
         remember: Callable[[int], bool] = lambda _: False,
+        folder: Path | None = None,
     ) -> None:
         self.upload = upload
         self.remember = remember
@@ -44,7 +51,7 @@ class Reading:
         self._max_body_bytes = max_body_bytes
         self._sha = hashlib.sha256()
         self._size_bytes = 0
-        self._pieces: list[bytes] | None = []
+        self._kept: IO[bytes] | None = SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(folder) if folder else None)  # noqa: SIM115 - see forget
         self._chunks = self._pass(decompressed(upload.body, required=upload.gzip))
         self._items: Iterator[Item] = read(
             self._chunks,
@@ -62,13 +69,15 @@ class Reading:
         return self._size_bytes
 
     @property
-    def pieces(self) -> list[bytes] | None:
-        """All bytes so far, or None where they are forgotten."""
-        return self._pieces
+    def kept(self) -> IO[bytes] | None:
+        """All bytes so far as a file, or None where they are forgotten."""
+        return self._kept
 
     def forget(self) -> None:
         """Remember no more of it."""
-        self._pieces = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def wait_for_first(self) -> None:
         """Block until the first item, or the end, has come."""
@@ -112,12 +121,18 @@ class Reading:
                     "Send it in parts"
                 )
             self._sha.update(chunk)
-            if self._pieces is not None:
+            if self._kept is not None:
                 if self.remember(self._size_bytes):
-                    self._pieces.append(chunk)
+                    self._keep(self._kept, chunk)
                 else:
-                    self._pieces = None
+                    self.forget()
             yield chunk
+
+    def _keep(self, kept: IO[bytes], chunk: bytes) -> None:
+        try:
+            kept.write(chunk)
+        except OSError as error:
+            raise SpoolFull(f"the disk of the spool takes no more of this upload: {error.strerror}") from error
 
     def _note(self, bad: BadLine) -> None:
         self.bad_count += 1

@@ -26,7 +26,7 @@ from rpa_core.errors import InputError, RpaError, SchemaError, StoreRefused, Sto
 from rpa_core.health.intake import StoreIntake, check_same
 from rpa_core.health.intake_api import Accepted, Hold, NotLoadedYet, StatusView, Upload
 from rpa_core.health.reading import Reading, Stopped
-from rpa_core.health.spooled_upload import Head, UnknownFormat, encode, head_of, upload_of
+from rpa_core.health.spooled_upload import Head, KeptUpload, UnknownFormat, head_of, upload_of
 from rpa_core.health.waiting_uploads import KIND, WaitingUploads
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, New, Refused, SpoolFull, Verdict
 from rpa_core.resilience.spool.spool import Spool
@@ -75,18 +75,13 @@ class SpooledIntake:
                 return _again(reading, known)
         if not self._spool.durable:
             return self._store.accept(upload)
-        reading = self._store.reading(upload, remember=lambda size_bytes: size_bytes <= _REMEMBERED_BYTES)
-        if not self._away():
-            try:
-                return self._store.load(reading)
-            except StoreUnavailable:
-                perhaps_committed = reading.committing and upload.idempotency_key is None
-                if reading.pieces is None or perhaps_committed:
-                    raise
-        with self._room.reserve() as grow:
-            reading.remember = grow
-            grow(reading.size_bytes)
-            return self._keep(reading)
+        reading = self._store.reading(
+            upload, lambda size_bytes: size_bytes <= _REMEMBERED_BYTES, self._spool.path and self._spool.path.parent
+        )
+        try:
+            return self._load_or_keep(reading)
+        finally:
+            reading.forget()
 
     def status(self, flow: str, key: str) -> StatusView | None:
         """As `StoreIntake.status`; while uploads to the flow wait here, nobody can say that a record does not exist."""
@@ -103,6 +98,19 @@ class SpooledIntake:
             return "uploads are kept in the spool and loaded when it is back"
         return None
 
+    def _load_or_keep(self, reading: Reading) -> Accepted:
+        if not self._away():
+            try:
+                return self._store.load(reading)
+            except StoreUnavailable:
+                perhaps_committed = reading.committing and reading.upload.idempotency_key is None
+                if reading.kept is None or perhaps_committed:
+                    raise
+        with self._room.reserve() as grow:
+            reading.remember = grow
+            grow(reading.size_bytes)
+            return self._keep(reading)
+
     def _keep(self, reading: Reading) -> Accepted:
         try:
             for _ in reading.records():
@@ -111,8 +119,8 @@ class SpooledIntake:
             reading.forget()
             raise self._store.bad_lines(reading) from None
         head = head_of(reading)
-        pieces = reading.pieces
-        assert pieces is not None  # `grow` raises where it says no
+        kept = reading.kept
+        assert kept is not None  # `grow` raises where it says no
         with self._putting:
             if head.idempotency_key is not None:
                 known = self._waiting.find(head.flow, head.idempotency_key)
@@ -120,7 +128,7 @@ class SpooledIntake:
                     return _again(reading, known)
             name = f"{KIND}:{uuid.uuid4()}"
             self._checkpoints.reach(Point.SPOOLING)
-            self._spool.put(New(id=name, kind=KIND, stream=head.flow, body=encode(head, pieces)))
+            self._spool.put(New(id=name, kind=KIND, stream=head.flow, body=KeptUpload(head, kept, reading.size_bytes)))
             self._waiting.add(name, head)
         self._checkpoints.reach(Point.SPOOLED)
         self._store.count(head.flow, spooled=head.n)
@@ -142,10 +150,11 @@ class UploadLoader:
         self._checkpoints = checkpoints or Checkpoints()
         self._failures: Counter[str] = Counter()
 
-    def deliver(self, _: Spool, entry: Entry) -> Verdict:
+    def deliver(self, spool: Spool, entry: Entry) -> Verdict:
         """Load one upload, or find that it is loaded."""
+        own_key = f"spool:{entry.id.removeprefix(f'{KIND}:')}"
         try:
-            upload = upload_of(entry.body, own_key=f"spool:{entry.id.removeprefix(f'{KIND}:')}")
+            upload = upload_of(entry.body, spool.pieces(entry), own_key)
             done = self._store.accept(upload)
         except (UnknownFormat, InputError) as error:
             return self._refused(entry, error)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import orjson
 
@@ -13,6 +14,7 @@ from rpa_core.health.intake_api import Upload
 from rpa_core.health.reading import Reading
 
 FORMAT = 1
+_PIECE_BYTES = 64 * 1024
 
 
 class UnknownFormat(RpaError):
@@ -48,8 +50,23 @@ def head_of(reading: Reading) -> Head:
     )
 
 
-def encode(head: Head, pieces: Sequence[bytes]) -> bytes:
-    """Head and body."""
+class KeptUpload:
+    """Head and body, read in pieces from the file that has the body."""
+
+    def __init__(self, head: Head, body: IO[bytes], body_bytes: int) -> None:
+        self._line = encode(head)
+        self._body = body
+        self.size_bytes = len(self._line) + body_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._line
+        self._body.seek(0)
+        while piece := self._body.read(_PIECE_BYTES):
+            yield piece
+
+
+def encode(head: Head) -> bytes:
+    """The line before the body."""
     line = orjson.dumps(
         {
             "format": FORMAT,
@@ -62,7 +79,7 @@ def encode(head: Head, pieces: Sequence[bytes]) -> bytes:
             "digest": head.digest.hex(),
         }
     )
-    return b"".join((line, b"\n", *pieces))
+    return line + b"\n"
 
 
 def read_head(body: bytes) -> Head:
@@ -84,18 +101,28 @@ def read_head(body: bytes) -> Head:
         raise UnknownFormat(f"not an upload: {type(error).__name__}: {error}") from error
 
 
-def upload_of(body: bytes, own_key: str) -> Upload:
-    """The upload as it came, under `own_key` where the sender gave none. Raises UnknownFormat."""
-    head = read_head(body)
+def upload_of(beginning: bytes, pieces: Iterator[bytes], own_key: str) -> Upload:
+    """The upload as it came, under `own_key` where the sender gave none. Raises UnknownFormat.
+
+    `beginning` has at least the head of what `pieces` yields from its beginning.
+    """
+    head = read_head(beginning)
     return Upload(
         flow=head.flow,
         form=head.form,
-        body=iter((body[_end_of_head(body) + 1 :],)),
+        body=_after(pieces, _end_of_head(beginning) + 1),
         encoding=head.encoding,
         key_field=head.key_field,
         idempotency_key=head.idempotency_key or own_key,
         own_key=head.idempotency_key is None,
     )
+
+
+def _after(pieces: Iterator[bytes], skipped_bytes: int) -> Iterator[bytes]:
+    for piece in pieces:
+        if skipped_bytes < len(piece):
+            yield piece[skipped_bytes:]
+        skipped_bytes = max(0, skipped_bytes - len(piece))
 
 
 def _end_of_head(body: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import suppress
 
 from rpa_core.health.spooled_upload import Head, UnknownFormat, read_head
 from rpa_core.resilience.spool.directory import Spools
@@ -11,6 +12,7 @@ from rpa_core.resilience.spool.model import DeadEntry
 from rpa_core.resilience.spool.spool import Spool
 
 KIND = "intake"
+_SLICE = 16  # of which up to 256 KiB are read
 
 
 class WaitingUploads:
@@ -70,8 +72,9 @@ class WaitingUploads:
             if spool in self._known:
                 continue
             self._known.add(spool)
-            for entry in spool.entries(KIND):
-                try:
-                    self._add(entry.id, read_head(entry.body))
-                except UnknownFormat:
-                    continue  # the courier will say so
+            last = 0
+            while entries := spool.entries(KIND, limit=_SLICE, after=last):
+                last = entries[-1].seq
+                for entry in entries:
+                    with suppress(UnknownFormat):  # refused when it is delivered
+                        self._add(entry.id, read_head(entry.body))

@@ -102,6 +102,7 @@ def start(
         UploadLoader(later, waiting, checkpoints).deliver,
         policy=_PACE,
         on_dead=waiting.drop_dead,
+        most_begun=config.worker.max_claims,
     )
     intake: IntakeApi | None = None
     stops: list[Callable[[], object]] = [lambda: courier.stop(_STOP_S)]

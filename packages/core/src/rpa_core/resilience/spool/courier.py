@@ -14,6 +14,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from rpa_core.clock import Clock, SystemClock
@@ -47,7 +48,8 @@ class Courier:
     What `deliver` raises is logged and counts as Later. It may acknowledge entries itself, the following ones of the
     stream too. `breaker` must be the courier's own, not one that `deliver` passes again. `on_dead` is told of every
     dead letter of the kind, in whichever thread made it. With `policy.max_attempts` an entry that was put off so often
-    becomes a dead letter.
+    becomes a dead letter. So does one whose delivery has ended the process `most_begun` times: each delivery is counted
+    before it begins, and what counts is that it never came back.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Courier:
         clock: Clock | None = None,
         rand: random.Random | None = None,
         on_dead: Callable[[DeadEntry], object] = _ignore,
+        most_begun: int = 3,
     ) -> None:
         self._kind = kind
         self._spools = spools
@@ -69,6 +72,11 @@ class Courier:
         self._policy = policy or RetryPolicy(max_attempts=0, base_s=0.5, cap_s=30.0)
         self._clock = clock or SystemClock()
         self._rand = rand or random.Random()  # noqa: S311 - jitter
+        self._most_begun = most_begun
+        self._ended: dict[
+            tuple[Spool, str], int
+        ] = {}  # deliveries of an entry that had ended processes before this one
+        self._under_way: tuple[Spool, Entry] | None = None
         self._listener = Listener(on_put=self.wake, on_dead=on_dead)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -124,6 +132,11 @@ class Courier:
             self._flushing.notify_all()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        under_way = self._under_way
+        if self._thread.is_alive() and under_way is not None:  # the process ends because it was asked to
+            spool, entry = under_way
+            with suppress(SpoolFull):
+                spool.begin(entry._replace(begun=entry.begun + 1), entry.begun)
 
     def _left(self) -> bool:
         return any(spool.depth(self._kind).entries for spool in self._spools())
@@ -174,7 +187,9 @@ class Courier:
             seen = 0
             for place, spool in enumerate(spools):
                 spool.listen(self._kind, self._listener)
-                for entry in spool.heads(self._kind, _BATCH, without=self._waiting(spool) | tried[spool]):
+                for found in spool.heads(self._kind, _BATCH, without=self._waiting(spool) | tried[spool]):
+                    # As it was when this process first saw it: what it notes itself does not count for it.
+                    entry = found._replace(begun=self._ended.setdefault((spool, found.id), found.begun))
                     seen += 1
                     if any(older.waits(self._kind, entry.stream) for older in spools[:place]):
                         waited = True
@@ -197,6 +212,7 @@ class Courier:
     def _forget_all_but(self, spools: Sequence[Spool]) -> None:
         self._put_off = {stream: each for stream, each in self._put_off.items() if stream[0] in spools}
         self._unacknowledged = {each for each in self._unacknowledged if each[0] in spools}
+        self._ended = {each: count for each, count in self._ended.items() if each[0] in spools}
 
     def _waiting(self, spool: Spool) -> frozenset[str]:
         now = self._clock.monotonic()
@@ -205,13 +221,22 @@ class Courier:
     def _ask(self, spool: Spool, entry: Entry) -> Verdict:
         if (spool, entry.id) in self._unacknowledged:
             return Delivered()
+        if entry.begun >= self._most_begun:
+            return Refused(f"its delivery ended the process {entry.begun} times: too large for the memory, or harmful")
         try:
+            self._begin(spool, entry)
             return self._deliver(spool, entry)
         except CircuitOpen as error:
             return Later(str(error), after_s=error.retry_after_s)
         except Exception as error:
             logger.exception("delivering %s failed", entry.id, extra={"event.action": "spool.deliver_failed"})
             return Later(f"{type(error).__name__}: {error}")
+        finally:
+            self._under_way = None
+
+    def _begin(self, spool: Spool, entry: Entry) -> None:
+        self._under_way = spool, entry
+        spool.begin(entry, entry.begun + 1)
 
     def _handle(self, spool: Spool, entry: Entry, verdict: Verdict) -> bool:
         """Whether the entry is out of the way; if not, its stream waits."""
@@ -237,6 +262,7 @@ class Courier:
             self._defer(spool, entry, Later(str(error)))
             return False
         self._put_off.pop((spool, entry.stream), None)
+        self._ended.pop((spool, entry.id), None)
         return True
 
     def _defer(self, spool: Spool, entry: Entry, verdict: Later) -> None:

@@ -10,8 +10,8 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -93,6 +93,34 @@ class Database:
                     elif not (cures and _is(error, _FULL) and cures.pop(0)()):
                         raise DiskFull(f"the spool cannot be written: {error}") from error
 
+    def note(self, work: Work[T]) -> T | None:
+        """Run `work` in a transaction that outlives this process, but not the machine's power; None on a full disk.
+
+        It does not wait for the disk. Raises SpoolFull when the spool is closed.
+        """
+        with self._writing:
+            if self._closed:
+                raise SpoolFull("the spool is closed")
+            try:
+                self._writer.execute("PRAGMA synchronous = NORMAL")
+                return self._write(work)
+            except sqlite3.Error as error:
+                logger.debug("not noted: %s", error)
+                return None
+            finally:
+                self._writer.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own, for reading what takes long; a spool in memory has but one."""
+        if self.path is None:
+            with self._reading:
+                yield self._reader
+            return
+        with closing(_connect(self.path)) as db:
+            db.execute("PRAGMA query_only = ON")
+            yield db
+
     def give_back(self) -> None:
         """Return some of the space that delivered entries left, when it is most of the file."""
         with self._writing, suppress(sqlite3.OperationalError):  # on a full disk there is a next time
@@ -165,6 +193,8 @@ class Database:
             self._writer.execute(f"PRAGMA user_version = {VERSION}")
             for statement in script.split(";\n\n"):
                 self._writer.execute(statement)
+            if "begun" not in {column[1] for column in self._writer.execute("PRAGMA table_info(entry)")}:
+                self._writer.execute("ALTER TABLE entry ADD COLUMN begun INTEGER NOT NULL DEFAULT 0")
             for item in self._about.items():
                 self._writer.execute("INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO NOTHING", item)
 

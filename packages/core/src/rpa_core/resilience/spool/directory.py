@@ -36,7 +36,7 @@ def shares(max_age_s: float | None) -> dict[str, Share]:
         "prefect": Share(ratio=0.25, max_age_s=max_age_s, overdraw=True, reserve=True),
         "alert": Share(ratio=0.05, max_age_s=max_age_s, reserve=True),
         "finished": Share(ratio=0.35, max_age_s=max_age_s),
-        "intake": Share(ratio=0.35, max_age_s=max_age_s),
+        "intake": Share(ratio=0.35, max_age_s=max_age_s, streamed=True),
     }
 
 

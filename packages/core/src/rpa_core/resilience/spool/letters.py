@@ -6,7 +6,6 @@ import sqlite3
 
 from rpa_core.errors import InputError
 from rpa_core.resilience.spool import rows
-from rpa_core.resilience.spool.model import Entry, New
 
 _BURY = """INSERT OR REPLACE INTO dead (seq, id, kind, stream, keep, put_at, tries, size, checksum, reason, died_at)
 SELECT seq, id, kind, stream, keep, put_at, tries, size, checksum, ?, ? FROM entry WHERE seq = ?"""
@@ -18,25 +17,24 @@ class DamagedLetter(InputError):
     code = "SPL004"
 
 
-def bury(db: sqlite3.Connection, entry: Entry, reason: str, now: float) -> bool:
+def bury(db: sqlite3.Connection, seq: int, reason: str, now: float) -> bool:
     """Make one that waits a dead letter; False if it waits no longer."""
-    if not db.execute(_BURY, (reason, now, entry.seq)).rowcount:
+    if not db.execute(_BURY, (reason, now, seq)).rowcount:
         return False
-    db.execute("DELETE FROM entry WHERE seq = ?", (entry.seq,))
+    db.execute("DELETE FROM entry WHERE seq = ?", (seq,))
     return True
 
 
 def put_back(db: sqlite3.Connection, id_: str, now: float) -> bool:
     """To the end of its stream, under the same id and as if new; False if there is none. Raises DamagedLetter."""
-    found = rows.dead_row(db, id_)
+    found = rows.dead_new(db, id_)
     if found is None:
         return False
-    entry, sound = found
+    new, sound = found
     if not sound:
         raise DamagedLetter(f"{id_} is damaged and cannot be delivered; `rpa spool discard {id_}` throws it away")
-    discard(db, id_)
-    rows.insert(db, New(entry.id, entry.kind, entry.stream, entry.body, entry.keep), now)
-    return True
+    rows.insert(db, new, now)
+    return discard(db, id_)
 
 
 def discard(db: sqlite3.Connection, id_: str) -> bool:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from rpa_core.errors import TransientError
+from rpa_core.errors import InputError, TransientError
 
 
 class SpoolFull(TransientError):
     """No room: the kind's share, the spool's limit or the disk is used up. The entry was not taken."""
 
     code = "SPL001"
+
+
+class DamagedEntry(InputError):
+    """The body of an entry is not what was put."""
+
+    code = "SPL006"
+
+
+class Pieces(Protocol):
+    """A body that is never whole in memory."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]:
+        """From its beginning, each time."""
+        ...
 
 
 class New(NamedTuple):
@@ -26,12 +45,16 @@ class New(NamedTuple):
     id: str
     kind: str
     stream: str
-    body: bytes
+    body: bytes | Pieces
     keep: bool = True
 
 
 class Entry(NamedTuple):
-    """An entry that waits. `put_at` is Unix time in seconds, `tries` counts deliveries that were put off."""
+    """An entry that waits. `put_at` is Unix time in seconds, `tries` counts deliveries that were put off.
+
+    `begun` counts deliveries that never came back: the process ended meanwhile. Of a kind whose bodies are streamed
+    `body` is only the beginning, at most 256 KiB; `Spool.pieces` reads the whole.
+    """
 
     seq: int
     id: str
@@ -41,10 +64,11 @@ class Entry(NamedTuple):
     keep: bool
     put_at: float
     tries: int
+    begun: int = 0
 
 
 class DeadEntry(NamedTuple):
-    """An entry that was refused, is too old or damaged, with the reason."""
+    """An entry that was refused, is too old or damaged, with the reason. `entry.body` is at most its first 1 MiB."""
 
     entry: Entry
     reason: str
@@ -82,12 +106,14 @@ class Share:
     max_age_s an older entry is not delivered any more; None: never too old.
     overdraw  entries put with keep=True may take what other kinds have not.
     reserve   entries put with keep=True are taken on a full disk too, out of the spool's reserve.
+    streamed  bodies may be larger than memory: they are put and read in pieces.
     """
 
     ratio: float
     max_age_s: float | None = None
     overdraw: bool = False
     reserve: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ class Room:
     def make(self, db: sqlite3.Connection, new: New, dropped: Counter[str]) -> bool:
         """Drop what may be dropped until `new` fits; False if `new` itself is what goes. Raises SpoolFull."""
         share = self.share(new.kind)
-        size = rows.size_of(len(new.body))
+        size = rows.size_of(rows.length_of(new.body))
         within = size <= share.ratio * self._max_bytes
         while not self.has(db, new.kind, size, keep=new.keep):
             if not (within and self._drop_oldest(db, new.kind)):

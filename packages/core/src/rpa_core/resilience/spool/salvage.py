@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rpa_core.resilience.spool import letters, rows
-from rpa_core.resilience.spool.model import Entry, New
+from rpa_core.resilience.spool.model import New
 from rpa_core.resilience.spool.sqlite import connect
 
 _BUSY_S = 1.0
@@ -27,25 +27,25 @@ def salvage(old: Path, db: sqlite3.Connection) -> int:
         dead = dict(_rows(found, "SELECT seq, reason FROM dead NOT INDEXED ORDER BY seq"))
         tables: tuple[Literal["entry", "dead"], ...] = ("entry", "dead")
         for table in tables:
-            for entry in _entries(found, table):
-                if rows.is_known(db, entry.id):
+            for seq, new, put_at in _entries(found, table):
+                if rows.is_known(db, new.id):
                     continue
-                new = rows.insert(db, New(entry.id, entry.kind, entry.stream, entry.body, entry.keep), entry.put_at)
+                now_at = rows.insert(db, new, put_at)
                 if table == "dead":
-                    letters.bury(db, entry._replace(seq=new), dead.get(entry.seq, "unknown"), entry.put_at)
+                    letters.bury(db, now_at, dead.get(seq, "unknown"), put_at)
                 count += 1
     return count
 
 
-def _entries(found: sqlite3.Connection, table: Literal["entry", "dead"]) -> Iterator[Entry]:
+def _entries(found: sqlite3.Connection, table: Literal["entry", "dead"]) -> Iterator[tuple[int, New, float]]:
     """From both ends, until the damage."""
     seqs: set[int] = set()
     for order in ("", "DESC"):
         seqs.update(seq for (seq,) in _rows(found, f"SELECT seq FROM {table} NOT INDEXED ORDER BY seq {order}"))  # noqa: S608 - constants
     for seq in sorted(seqs):
-        row = _try(partial(rows.by_seq, found, seq, table))
-        if row is not None and row[1]:
-            yield row[0]
+        sound = _try(partial(rows.old_new, found, table, seq))
+        if sound is not None:
+            yield (seq, *sound)
 
 
 def _rows(found: sqlite3.Connection, statement: str) -> Iterator[tuple[Any, ...]]:

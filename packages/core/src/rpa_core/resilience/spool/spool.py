@@ -7,12 +7,12 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rpa_core.resilience.spool import letters, rows
 from rpa_core.resilience.spool.database import Database, DiskFull
-from rpa_core.resilience.spool.model import DeadEntry, Entry, Listener, New, Share, SpoolDepth, SpoolFull
+from rpa_core.resilience.spool.model import DamagedEntry, DeadEntry, Entry, Listener, New, Share, SpoolDepth, SpoolFull
 from rpa_core.resilience.spool.reserve import Reserve
 from rpa_core.resilience.spool.room import Room
 from rpa_core.resilience.spool.sqlite import damaged
@@ -88,11 +88,13 @@ class Spool:
         A damaged one becomes a dead letter, and the next one of its stream takes its place.
         """
 
+        streamed = self._is_streamed(kind)
+
         def find(db: sqlite3.Connection) -> list[rows.Row]:
             found: list[rows.Row] = []
             size = 0
             for seq in rows.heads(db, kind, limit, without):
-                row = rows.by_seq(db, seq)
+                row = rows.by_seq(db, seq, streamed=streamed)
                 if row is None:
                     raise damaged(f"an index names row {seq}, which is not there")
                 found.append(row)
@@ -107,9 +109,42 @@ class Spool:
         """Whether anything of the stream does."""
         return self._db.read(lambda db: rows.waits(db, kind, stream), False)
 
-    def entries(self, kind: str, stream: str | None = None, *, limit: int = -1) -> list[Entry]:
-        """All that wait, in order, or the first `limit`. Damaged ones become dead letters."""
-        return self._sound(lambda: self._db.read(lambda db: rows.in_order(db, kind, stream, limit), []))
+    def entries(self, kind: str, stream: str | None = None, *, limit: int = -1, after: int = 0) -> list[Entry]:
+        """All that wait, in order, or the first `limit` behind the one whose `seq` is `after`.
+
+        Damaged ones become dead letters.
+        """
+        streamed = self._is_streamed(kind)
+
+        def find(db: sqlite3.Connection) -> list[rows.Row]:
+            return rows.in_order(db, kind, stream, limit, after=after, streamed=streamed)
+
+        return self._sound(lambda: self._db.read(find, []))
+
+    def pieces(self, entry: Entry) -> Iterator[bytes]:
+        """The whole body of an entry that waits, at most 64 KiB at a time.
+
+        Raises DamagedEntry, at the end, where it is not what was put, and SpoolFull where it cannot be read.
+        """
+        try:
+            with self._db.alone() as db:
+                found = rows.stored(db, entry)
+                if found is None:
+                    raise DamagedEntry(f"{entry.id}: {rows.DAMAGED}")
+                body, expected = found
+                digest = rows.Checksum(entry.id, entry.kind, entry.stream, keep=entry.keep, put_at=entry.put_at)
+                for piece in body:
+                    digest.update(piece)
+                    yield piece
+        except sqlite3.Error as error:
+            raise SpoolFull(f"the spool cannot be read: {error}") from error
+        if digest.digest() != expected:
+            raise DamagedEntry(f"{entry.id}: {rows.DAMAGED}")
+
+    def begin(self, entry: Entry, begun: int) -> None:
+        """Note, before a delivery begins, how many will not have come back if it does not either."""
+        if self.durable and entry.begun != begun:
+            self._db.note(lambda db: db.execute("UPDATE entry SET begun = ? WHERE seq = ?", (begun, entry.seq)))
 
     def acknowledge(self, *ids: str) -> None:
         """They are delivered; on the disk when this returns. Unknown ids change nothing."""
@@ -123,14 +158,14 @@ class Spool:
         self._db.write(work)
 
     def put_off(self, entry: Entry) -> None:
-        """Count a delivery that has to be tried again."""
-        statement = "UPDATE entry SET tries = tries + 1 WHERE seq = ?"
-        self._db.write(lambda db: db.execute(statement, (entry.seq,)), urgent=False)
+        """Count a delivery that came back and has to be tried again."""
+        statement = "UPDATE entry SET tries = tries + 1, begun = ? WHERE seq = ?"
+        self._db.write(lambda db: db.execute(statement, (entry.begun, entry.seq)), urgent=False)
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Make it a dead letter, if it still waits."""
         died_at = self._now()
-        if self._db.write(lambda db: letters.bury(db, entry, reason, died_at)):
+        if self._db.write(lambda db: letters.bury(db, entry.seq, reason, died_at)):
             self._tell_dead(DeadEntry(entry, reason, died_at))
 
     def dead(self, kind: str | None = None) -> Sequence[DeadEntry]:
@@ -215,6 +250,9 @@ class Spool:
         since = self._now() - notes_for_s
         return self._db.close_if(lambda db: not db.execute(_LEFT, (since,)).fetchone()[0])
 
+    def _is_streamed(self, kind: str) -> bool:
+        return kind in self._room.kinds and self._room.share(kind).streamed
+
     def _insert(self, db: sqlite3.Connection, entries: Sequence[New]) -> Counter[str]:
         dropped: Counter[str] = Counter()
         now = self._now()
@@ -247,16 +285,17 @@ class Spool:
 
     def _take_out(self, kind: str, seqs: Sequence[int], keep: bool, reason: str) -> None:
         died_at = self._now()
+        streamed = self._is_streamed(kind)
 
         def work(db: sqlite3.Connection) -> list[Entry]:
             gone = []
             for seq in seqs:
-                row = rows.by_seq(db, seq)
+                row = rows.by_seq(db, seq, streamed=streamed)
                 if row is None:  # delivered meanwhile
                     continue
                 gone.append(row[0])
                 if keep:
-                    letters.bury(db, row[0], reason, died_at)
+                    letters.bury(db, seq, reason, died_at)
                 else:
                     rows.delete(db, seq)
             return gone

@@ -10,7 +10,8 @@ CREATE TABLE IF NOT EXISTS entry (
     put_at REAL NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
     size INTEGER NOT NULL,
-    checksum BLOB NOT NULL
+    checksum BLOB NOT NULL,
+    begun INTEGER NOT NULL DEFAULT 0 -- deliveries that never came back; files of earlier versions get it when opened
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS entry_in_order ON entry (kind, stream, seq);
