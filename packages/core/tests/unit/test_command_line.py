@@ -7,6 +7,7 @@ import json
 import pytest
 
 from rpa_core.cli import commands, main
+from rpa_core.cli.flow_settings import Known
 from rpa_core.errors import StoreRefused
 from rpa_core.version import VERSION
 
@@ -87,6 +88,53 @@ def test_show_has_values_and_sources_without_secrets(capsys: pytest.CaptureFixtu
     assert shown["CONTAINER_LEASE_TTL"] == {"value": 10.0, "source": "default"}
     assert shown["CONTAINER_CPU_LIMIT"]["source"] == "cgroup limits"
     assert PASSWORD not in table + json.dumps(shown)
+
+
+@pytest.mark.requirement("R1.2", "R1.1")
+def test_show_has_what_is_set_beside_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Values and sources of all that is sound, the problem beside what is not, exit code 78; secrets stay hidden."""
+    monkeypatch.delenv("CONTAINER_DATABASE_RPA_DB_URL")
+    monkeypatch.setenv("CONTAINER_DATABASE_RPA_DB_PASSWORD", PASSWORD)
+    monkeypatch.setenv("CONTAINER_LEASE_TTL", "7s")
+    monkeypatch.setenv("CONTAINER_CHUNK_SIZE", "no")
+    monkeypatch.setenv("CONTAINER_UNKNOWN_THING", PASSWORD)
+    assert main.main(["config", "show", "--json"]) == 78
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["CONTAINER_LEASE_TTL"] == {"value": 7.0, "source": "environment"}
+    assert shown["CONTAINER_MAX_TRIES"] == {"value": 5, "source": "default"}
+    assert shown["CONTAINER_CPU_LIMIT"]["source"] == "cgroup limits"
+    assert shown["CONTAINER_DATABASE_RPA_DB_PASSWORD"]["value"] == "********"
+    assert "is required and not set" in shown["CONTAINER_DATABASE_RPA_DB_URL"]["problem"]
+    assert shown["CONTAINER_CHUNK_SIZE"]["value"] is None
+    assert "give a whole number" in shown["CONTAINER_CHUNK_SIZE"]["problem"]
+    assert "unknown variable" in shown["CONTAINER_UNKNOWN_THING"]["problem"]
+    assert main.main(["config", "show"]) == 78
+    table = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "environment  PROBLEM: got a word of 2 letters; give" in table["CONTAINER_CHUNK_SIZE"]
+    assert PASSWORD not in json.dumps(shown) + "".join(table.values())
+
+
+@pytest.mark.requirement("R1.4")
+def test_a_setting_of_another_flow_is_no_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`config check` says how to check it."""
+    from pydantic_settings import BaseSettings, SettingsConfigDict
+
+    class Others(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="CONTAINER_")
+        book: str = "a"
+
+    monkeypatch.setattr("rpa_core.runtime.flows.settings_of_others", lambda: [Others])
+    monkeypatch.setenv("CONTAINER_FLOW_NAME", "mine")
+    monkeypatch.setenv("CONTAINER_BOOK", "b")
+    monkeypatch.setattr("rpa_core.cli.flow_settings.about", lambda *_: Known())
+    assert main.main(["config", "check"]) == 0
+    out = capsys.readouterr().out
+    assert "CONTAINER_BOOK  is a setting of another installed flow" in out
+    assert "--flow FLOW" in out
 
 
 @pytest.mark.requirement("R1.2")

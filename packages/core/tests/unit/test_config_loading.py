@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -235,14 +236,127 @@ def test_sources_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("R1.1", "R7.2")
-def test_files_lose_trailing_newlines_only(tmp_path: Path) -> None:
-    """Spaces around a secret belong to it."""
-    file = tmp_path / "password"
-    file.write_text(f"  {AWKWARD} \n")
-    config = load(GOOD | {"CONTAINER_DATABASE_RPA_DB_PASSWORD_FILE": str(file)})
-    password = config.database_connections["rpa_db"].password
-    assert password is not None
-    assert password.get_secret_value() == f"  {AWKWARD} "
+@pytest.mark.parametrize("around", ["{}\n", "{}\r\n", "{}\n\r\n\n", "\ufeff{}", "\ufeff{}\r\n", "\n{}"])
+@pytest.mark.parametrize("way", ["variable", "file", "mounted"])
+def test_line_ends_and_marks_around_a_value_are_taken_off(tmp_path: Path, around: str, way: str) -> None:
+    """Of secrets, addresses, paths, words and numbers alike, wherever they are read from."""
+    wanted = {
+        "CONTAINER_DATABASE_RPA_DB_PASSWORD": AWKWARD,
+        "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d",
+        "CONTAINER_PREFECT_API_URL": "http://h:4200/api",
+        "CONTAINER_ALERT_WEBHOOK_URL": "https://h/hook",
+        "CONTAINER_LOG_DIR": "/logs",
+        "CONTAINER_LOG_FORMAT": "console",
+        "CONTAINER_CHUNK_SIZE": "7",
+        "CONTAINER_WORKER_ID": "w1",
+    }
+    environ = {"CONTAINER_FLOW_NAME": "f", "CONTAINER_SECRETS_DIR": str(tmp_path)}
+    for name, text in wanted.items():
+        written = around.format(text)
+        if way == "variable":
+            environ[name] = written
+            continue
+        file = tmp_path / (name.lower() if way == "mounted" else f"at-{name}")
+        file.write_bytes(written.encode())
+        if way == "file":
+            environ[f"{name}_FILE"] = str(file)
+    config = load(environ)
+    database = config.database_connections["rpa_db"]
+    assert database.password is not None
+    assert database.password.get_secret_value() == AWKWARD
+    assert database.connection_string.get_secret_value() == "postgresql://u@h/d"
+    assert config.prefect.api_url == "http://h:4200/api"
+    assert config.alerts.webhook_url is not None
+    assert config.alerts.webhook_url.get_secret_value() == "https://h/hook"
+    assert (config.disk.log_dir, config.monitoring_config.log_format) == (Path("/logs"), "console")
+    assert (config.worker.chunk_size, config.worker.worker_id) == (7, "w1")
+
+
+KINDS = {
+    "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d",
+    "CONTAINER_DATABASE_RPA_DB_PASSWORD": "secret-secret",
+    "CONTAINER_PREFECT_API_KEY": "secret-secret",
+    "CONTAINER_PREFECT_API_URL": "http://h:4200/api",
+    "CONTAINER_ALERT_WEBHOOK_URL": "https://h/hook",
+    "CONTAINER_SERVICE_X_URL": "http://h/health",
+    "CONTAINER_SPOOL_DIR": "/var/spool/x",
+    "CONTAINER_LOG_LEVEL": "info",
+    "CONTAINER_NOTIFY": "true",
+    "CONTAINER_CHUNK_SIZE": "7",
+    "CONTAINER_LEASE_TTL": "10s",
+    "CONTAINER_SPOOL_MAX": "2MiB",
+    "CONTAINER_CPU_LIMIT": "0.5",
+    "CONTAINER_WORKER_ID": "w1",
+    "CONTAINER_HEALTH_HOST": "127.0.0.1",
+}
+LITERAL = [name for name in KINDS if name.endswith(("URL", "PASSWORD", "KEY", "DIR"))]
+
+
+@pytest.mark.requirement("R1.1", "R7.2")
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_written_around_or_into_a_value_is_named(name: str, tmp_path: Path) -> None:
+    """Quotes, blanks, line ends, invisible characters, NUL: one problem that says what to do, and never the value."""
+    text = KINDS[name]
+    cases = {
+        f'"{text}"': "remove the quotes",
+        f"'{text}'": "remove the quotes",
+        f'"{text}"\r\n': "remove the quotes",
+        " ": "white space alone",
+        "\udcff" + text: "UTF-8",
+    }
+    if name in LITERAL:
+        cases |= {
+            f" {text}": "begins or ends with a blank",
+            f"{text}\u00a0": "begins or ends with a blank",
+            f"{text[:9]}\n{text[9:]}": "line end within",
+            f"{text[:4]}\u200b{text[4:]}": "invisible",
+            f"{text[:4]}\x1b{text[4:]}": "control",
+        }
+    for written, words in cases.items():
+        (found,) = problems(GOOD | {name: written})
+        assert found.startswith(f"{name}  "), (written, found)
+        assert words in found, (written, found)
+        assert not any(part in found for part in ("secret-", "h/hook", "h:4200", "u@h")), found
+    (tmp_path / "nul").write_bytes(text.encode("utf-16-le"))
+    (tmp_path / "empty").write_bytes(b"\xef\xbb\xbf\r\n")
+    bare = {each: GOOD[each] for each in GOOD if each != name}
+    (found,) = problems(bare | {f"{name}_FILE": str(tmp_path / "nul")})
+    assert "UTF-16" in found
+    (found,) = problems(bare | {f"{name}_FILE": str(tmp_path / "empty")})
+    assert "empty; write the value into it" in found
+    (found,) = problems(bare | {f"{name}_FILE": f'"{tmp_path}/x"'})
+    assert found.startswith(f"{name}_FILE  is in quotes")
+
+
+@pytest.mark.requirement("R1.1")
+def test_words_of_a_closed_set_are_taken_in_any_case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """INFO is info; and a path may begin with ~, where there is a home folder."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = load(
+        GOOD
+        | {"CONTAINER_LOG_LEVEL": "INFO", "CONTAINER_ENVIRONMENT": "Production", "CONTAINER_LOG_FORMAT": " JSON "}
+        | {"CONTAINER_SPOOL_DIR": "~/spool", "CONTAINER_CONFIG_STRICT": "False"}
+    )
+    assert (config.monitoring_config.log_level, config.environment) == ("info", "production")
+    assert config.spool.directory == tmp_path / "spool"
+    (found,) = problems(GOOD | {"CONTAINER_SPOOL_DIR": "~no_such_user/spool"})
+    assert "write the whole path" in found
+    (found,) = problems(GOOD | {"CONTAINER_CONFIG_STRICT": "'false'"})
+    assert found.startswith("CONTAINER_CONFIG_STRICT  write true or false")
+
+
+@pytest.mark.requirement("R1.1", "N1")
+def test_a_flows_name_has_one_rule() -> None:
+    """The configuration, the library and the database take the same names."""
+    from rpa_core.config.models import FLOW_PATTERN
+    from rpa_core.store.intake import FLOW_NAME
+
+    ledger = resources.files("rpa_core.store.migrations").joinpath("0001_ledger.sql").read_text()
+    assert FLOW_PATTERN.replace("\\", "") == f"^{FLOW_NAME.pattern}$"
+    assert f"CHECK (name ~ '^{FLOW_NAME.pattern}$')" in ledger
+    for name in ("Orders", "a" * 42, "1a", "a b"):
+        (found,) = problems(GOOD | {"CONTAINER_FLOW_NAME": name})
+        assert "at most 41" in found
 
 
 @pytest.mark.requirement("R1.1", "R7.2")

@@ -17,13 +17,15 @@ from rpa_core.config.checks import cross_checks
 from rpa_core.config.fields import Variable, leaf_types
 from rpa_core.config.loading import Section
 from rpa_core.config.manager import ContainerConfigManager
-from rpa_core.config.models import ContainerConfig, DatabaseConfig, ResourceLimits, ServiceDependency
+from rpa_core.config.models import FLOW_PATTERN, ContainerConfig, DatabaseConfig, ResourceLimits, ServiceDependency
 from rpa_core.config.problems import Problem
 from rpa_core.config.sources import Sources
 from rpa_core.config.units import parse_bytes, parse_seconds
 
 CATALOGUE = Catalogue()
-PRINTABLE = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cs", "Cc")), min_size=1)
+PRINTABLE = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cs", "Cc", "Cf", "Cn", "Zs")), min_size=1
+).filter(lambda text: text[0] not in "\"'`[{")
 TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=16, max_size=1024)
 BASE = {"CONTAINER_FLOW_NAME": "f", "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d"}
 
@@ -46,7 +48,9 @@ def values(variable: Variable) -> st.SearchStrategy[tuple[str, Any]]:
     validators = {getattr(item, "func", None) for item in variable.metadata}
     if literals:
         return st.sampled_from(literals).map(lambda choice: (choice, choice))
-    if variable.name.endswith(("API_URL", "WEBHOOK_URL")):
+    if variable.name.endswith("WEBHOOK_URL"):
+        return st.sampled_from([("http://h:4200/api", SecretStr("http://h:4200/api"))])
+    if variable.name.endswith("API_URL"):
         return st.sampled_from([("http://h:4200/api", "http://h:4200/api"), ("https://h", "https://h")])
     if tuple in {typing.get_origin(leaf) for leaf in leaves}:
         return st.sampled_from([("http://a:1,http://b", ("http://a:1", "http://b")), ("https://c", ("https://c",))])
@@ -69,6 +73,8 @@ def values(variable: Variable) -> st.SearchStrategy[tuple[str, Any]]:
         return st.integers(int(low), int(high)).map(lambda number: (str(number), number))
     if float in leaves:
         return st.floats(max(low, 0.01), high).map(lambda number: (repr(number), number))
+    if any(getattr(item, "pattern", None) == FLOW_PATTERN for item in variable.metadata):
+        return st.from_regex(r"\A[a-z][a-z0-9_.\-]{0,40}\Z").map(lambda text: (text, text))
     if any(getattr(item, "pattern", None) for item in variable.metadata):
         return st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.\-]{0,30}\Z").map(lambda text: (text, text))
     return PRINTABLE.map(lambda text: (text, text))

@@ -19,6 +19,7 @@ from rpa_core.config.problems import lines, render
 from rpa_core.config.redact import dsn_display, dsn_passwords
 from rpa_core.errors import ConfigError
 from rpa_core.observability.logs import configure
+from rpa_core.observability.redaction import Redactor
 from rpa_core.services.validator import ConfigurationValidator
 
 CANARY = "c4n4ry-S3cr3t!@/:é'x"
@@ -110,6 +111,59 @@ def test_a_loaded_configuration_hides_its_secrets(tmp_path: Path) -> None:
     assert "postgresql://u:********@h/d?sslmode=require" in table
     assert "https://x.example/health" in table
     assert {CANARY, TOKEN, TOKEN + "-r", TOKEN + "-more"} <= set(manager.secret_values())
+
+
+@pytest.mark.requirement("R7.2")
+def test_an_address_whose_path_may_be_a_credential_is_a_secret() -> None:
+    """A webhook's path and query, a token in a health address: hidden where they are shown, and registered for logs."""
+    environ = {
+        "CONTAINER_FLOW_NAME": "f",
+        "CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@h/d",
+        "CONTAINER_ALERT_WEBHOOK_URL": "https://hooks.example/services/T1/lowercasepath?a=canaryquery",
+        "CONTAINER_SERVICE_X_URL": "https://x.example/ping/3fa85f64-5717-4562?token=canarytoken&format=json",
+        "CONTAINER_SERVICE_PREFECT_URL": "http://prefect:4200/api/health",
+        "CONTAINER_ALERTMANAGER_URLS": "http://am:9093/prefix/Canary1segment",
+        "CONTAINER_API_TOKEN": "https://flow.example/own/canarypath",
+    }
+    manager = ContainerConfigManager(environ, flow_settings=Settings)
+    rows = {row.variable: row.text for row in shown(manager)}
+    assert rows["CONTAINER_ALERT_WEBHOOK_URL"] == "https://hooks.example/********"
+    assert rows["CONTAINER_SERVICE_X_URL"] == "https://x.example/ping/********"
+    assert rows["CONTAINER_SERVICE_PREFECT_URL"] == "http://prefect:4200/api/health"
+    assert rows["CONTAINER_ALERTMANAGER_URLS"] == "['http://am:9093/prefix/********']"
+    assert "hooks.example" not in repr(manager.load_container_config().alerts)
+    redactor = Redactor(manager.secret_values())
+    for echoed in (
+        "POST /services/T1/lowercasepath?a=canaryquery HTTP/1.1",
+        "lowercasepath",
+        "x=canaryquery&y",
+        "GET /ping/3fa85f64-5717-4562?token=canarytoken&format=json",
+        "segment Canary1segment",
+        "/own/canarypath",
+    ):
+        hidden = redactor.text(echoed)
+        assert not any(part in hidden for part in ("lowercase", "canary", "Canary", "3fa85f64")), hidden
+    plain = "services answer at http://prefect:4200/api/health in json"
+    assert redactor.text(plain) == plain
+
+
+@pytest.mark.requirement("R7.2", "R5.3")
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("postgresql://u:s3c@h/d", "postgresql://u:********@h/d"),
+        ("(redis://:s3c@h, redis://u:a/b:c@d@h)", "(redis://:********@h, redis://u:********@h)"),
+        ("'amqp://u:s3c@h' and x://v:w@h", "'amqp://u:********@h' and x://v:********@h"),
+        ("http://h/x?next=postgresql://u:s3c@h/d", "http://h/x?next=postgresql://u:********@h/d"),
+        ("http://h:8080/path mail@example.com", "http://h:8080/path mail@example.com"),
+        ("http://u@h/x:y", "http://u@h/x:y"),
+        ("scheme://b:" * 9 + "@h", "scheme://b:********@h"),
+        ("://a:" * 9000, "://a:" * 9000),
+    ],
+)
+def test_passwords_in_addresses_are_hidden(text: str, hidden: str) -> None:
+    """Wherever the address stands; where there is none, nothing changes, however often one seems to begin."""
+    assert Redactor().text(text) == hidden
 
 
 @pytest.mark.requirement("R7.2", "R5.3")

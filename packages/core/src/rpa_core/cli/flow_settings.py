@@ -36,7 +36,7 @@ def about(flow: str | None, environ: Mapping[str, str]) -> Known:
         variable = "--flow" if flow else "CONTAINER_FLOW_NAME"
         return Known(problems=(Problem(variable=variable, text=str(error), code=Code.INVALID),))
     return Known(
-        name=found.name if flow else None,
+        name=found.name if flow or ":" in spec else None,
         settings=found.settings,
         databases=("rpa_db", *found.databases),
     )

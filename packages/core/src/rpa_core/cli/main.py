@@ -47,7 +47,15 @@ def _dispatch(args: list[str]) -> int:
         return run(args[1:])
     from rpa_core.cli.commands import group
 
-    code = group().main(args, prog_name="rpa", standalone_mode=False)
+    stdout, stderr = sys.stdout, sys.stderr
+    try:
+        code = group().main(args, prog_name="rpa", standalone_mode=False)
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        # The library has met a closed pipe: it puts stand-ins in the streams' places, and has a code of its own.
+        sys.stdout, sys.stderr = stdout, stderr
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
     return code if isinstance(code, int) else 0
 
 
@@ -78,8 +86,6 @@ def _ended_by(error: BaseException, args: list[str]) -> int:
 
 def _ended_by_exit(error: SystemExit, args: list[str]) -> int:
     code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    if isinstance(error.__context__, BrokenPipeError):  # the command-line library's way with it is another code
-        return _failed_io(error.__context__)
     if isinstance(error.code, str):
         _tell(f"rpa: {paragraph(error.code)}", 0)
     try:

@@ -16,6 +16,10 @@ from rpa_core.config.models import (
     WorkerConfig,
 )
 from rpa_core.config.problems import Code, Problem
+from rpa_core.config.texts import quoted
+from rpa_core.observability.printable import printable
+
+_THREADS = 32  # of a worker with every part in use, one database and no uploads: 31 were seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,19 @@ def _other_rules(
     )
 
 
+def tight_limits(config: ContainerConfig) -> Iterator[Problem]:
+    """Limits under which a worker may come to a stop under load: worth knowing, no reason not to start."""
+    pids = config.resource_limits.pids
+    needed = (
+        _THREADS
+        + config.intake.max_requests
+        + sum(database.connection_pool_size for database in config.database_connections.values())
+    )
+    if pids is not None and pids < needed:
+        text = f"is {pids}, and a worker with these settings may need {needed} threads and processes; raise it"
+        yield Problem(variable="CONTAINER_PIDS_LIMIT", text=text, code=Code.CONFLICT)
+
+
 def database_checks(name: str, database: DatabaseConfig) -> Iterator[Problem]:
     """The form of a connection string; texts never repeat any part of it."""
     variable = f"CONTAINER_DATABASE_{name.upper()}_URL"
@@ -132,9 +149,10 @@ def database_checks(name: str, database: DatabaseConfig) -> Iterator[Problem]:
 
 def address_checks(config: ContainerConfig) -> Iterator[Problem]:
     """The form of the addresses that reports and alerts go to; texts never repeat any part of them."""
+    webhook = config.alerts.webhook_url
     given = [
         ("CONTAINER_PREFECT_API_URL", config.prefect.api_url),
-        ("CONTAINER_ALERT_WEBHOOK_URL", config.alerts.webhook_url),
+        ("CONTAINER_ALERT_WEBHOOK_URL", webhook.get_secret_value() if webhook is not None else None),
         *(("CONTAINER_ALERTMANAGER_URLS", url) for url in config.alerts.alertmanager_urls),
     ]
     for variable, url in given:
@@ -148,6 +166,10 @@ def address_checks(config: ContainerConfig) -> Iterator[Problem]:
 
 
 def _wrong_address(url: str) -> str | None:
+    if printable(url) != url or any(sign.isspace() for sign in url):
+        return "has blanks, control or invisible characters in it"
+    if quoted(url):
+        return "is in quotes, which become part of the value; remove the quotes"
     try:
         parts = urlsplit(url)
         _ = parts.port

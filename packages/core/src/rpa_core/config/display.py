@@ -1,26 +1,27 @@
-"""The loaded configuration for people: every variable, its value without secrets, its source."""
+"""The configuration for people: every variable, its value without secrets, its source, and what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 
-from rpa_core.config.catalogue import DATABASE, SERVICE
-from rpa_core.config.fields import Variable
+from rpa_core.config.catalogue import DATABASE
 from rpa_core.config.manager import ContainerConfigManager
+from rpa_core.config.problems import Problem
 from rpa_core.config.redact import HIDDEN, dsn_display, url_display
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One variable; `value` is JSON and holds no secret."""
+    """One variable; `value` is JSON and holds no secret; `problem` says what is wrong with it."""
 
     variable: str
     value: Any
     source: str
+    problem: str | None = None
 
     @property
     def text(self) -> str:
@@ -29,42 +30,38 @@ class Row:
         return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
 
 
-def shown(manager: ContainerConfigManager) -> list[Row]:
-    """Every variable in alphabetical order; raises ConfigError when the configuration is wrong."""
-    config = manager.load_container_config()
-    catalogue, sources = manager.catalogue, manager.sources()
-    values = dict(_values(config, catalogue.flat, ""))
-    for name, database in config.database_connections.items():
-        values |= dict(_values(database, catalogue.database, f"{DATABASE}{name.upper()}_"))
-    for service in config.service_dependencies:
-        values |= dict(_values(service, catalogue.service, f"{SERVICE}{service.service_name.upper()}_"))
-    settings = manager.load_flow_settings()
-    if settings is not None:
-        values |= {name: _flow_value(settings, variable) for name, variable in catalogue.flow.items()}
+def shown(manager: ContainerConfigManager, further: Sequence[Problem] = ()) -> list[Row]:
+    """Every variable in alphabetical order, and what is wrong with it; problems of others are rows of their own."""
+    sources = manager.sources()
+    wrong: dict[str, str] = {}
+    for problem in (*further, *manager.problems()):
+        wrong[problem.variable] = f"{wrong.get(problem.variable, '')} {problem.text}  [{problem.code}]".strip()
+    values: dict[str, Any] = dict.fromkeys([*sources, *wrong])
+    values |= manager.readable()
+    if not wrong:
+        values |= dict(_settings(manager))
     return [
-        Row(variable=name, value=_safe(name, value), source=sources.get(name, "default"))
+        Row(variable=name, value=_safe(name, value), source=sources.get(name, "environment"), problem=wrong.get(name))
         for name, value in sorted(values.items())
     ]
 
 
-def _values(model: BaseModel, variables: Mapping[str, Variable], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, variable in variables.items():
-        value: Any = model
-        for part in variable.path:
-            value = getattr(value, part)
-        yield f"{prefix}{name}", value
-
-
-def _flow_value(settings: BaseModel, variable: Variable) -> Any:
-    for name, field in type(settings).model_fields.items():
-        if field is variable.field:
-            return getattr(settings, name)
-    return None
+def _settings(manager: ContainerConfigManager) -> Iterator[tuple[str, Any]]:
+    """The flow's own settings as its model made them."""
+    settings = manager.load_flow_settings()
+    fields = type(settings).model_fields if settings is not None else {}
+    for name, variable in manager.catalogue.flow.items():
+        for attribute, field in fields.items():
+            if field is variable.field:
+                yield name, getattr(settings, attribute)
 
 
 def _safe(name: str, value: Any) -> Any:
     if isinstance(value, SecretStr):
-        return dsn_display(value.get_secret_value()) if name.startswith(DATABASE) and name.endswith("_URL") else HIDDEN
+        text = value.get_secret_value()
+        if not name.endswith("_URL") or "://" not in text:
+            return dsn_display(text) if name.startswith(DATABASE) and name.endswith("_URL") else HIDDEN
+        return dsn_display(text) if name.startswith(DATABASE) else url_display(text, secret=True)
     if isinstance(value, str) and "://" in value:
         return url_display(value)
     if isinstance(value, bool | int | float | str) or value is None:

@@ -33,7 +33,7 @@ _HEAD = f"""\
 # Each may instead come from a file named by NAME_FILE, or from a mounted secret: /run/secrets/<name in lower case>,
 # with or without "container_" in front. {SECRETS_DIR} lists other directories (':' or ',').
 # NAME and NAME_FILE together are an error; an empty value counts as not set.
-# {STRICT}=false allows CONTAINER_ variables that nobody knows.
+# With {STRICT}=false, CONTAINER_ variables that are not known are ignored.
 """
 
 

@@ -9,10 +9,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from rpa_core.config.fields import Variable, leaf_types
-from rpa_core.config.models import LABEL_PATTERN
+from rpa_core.config.models import FLOW_PATTERN, LABEL_PATTERN
 from rpa_core.config.units import parse_bytes, parse_seconds
 
-PATTERNS = {LABEL_PATTERN: "letters, digits, '.', '_' and '-', at most 63 of them"}
+PATTERNS = {
+    LABEL_PATTERN: "letters, digits, '.', '_' and '-', at most 63 of them",
+    FLOW_PATTERN: "a lower-case letter, then such letters, digits, '_', '.' and '-', at most 41 in all",
+}
 
 
 def expects(variable: Variable) -> str:
@@ -51,10 +54,10 @@ def _kind(leaves: tuple[Any, ...], variable: Variable) -> str:
     ):
         if kind in kinds:
             return words
-    if SecretStr in kinds and variable.name.endswith("URL"):
+    if SecretStr in kinds and variable.name == "URL":
         return "postgresql://user@host:5432/database (the password may come as ..._PASSWORD or ..._PASSWORD_FILE)"
     if variable.name.endswith("URL"):
-        return "http://host:port/path, https://... or tcp://host:port"
+        return "http://host:port/path or https://..." + (" or tcp://host:port" if variable.name == "URL" else "")
     if Path in kinds:
         return "the path of a folder"
     if any(getattr(item, "pattern", None) for item in variable.metadata):

@@ -32,6 +32,21 @@ class Variable:
         return any(leaf is SecretStr for leaf in leaf_types(self.field.annotation))
 
     @property
+    def own(self) -> bool:
+        """Whether it is this library's and not a flow's."""
+        return isinstance(self.field.json_schema_extra, dict) and "variable" in self.field.json_schema_extra
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it holds one or several URLs."""
+        return self.name.endswith(("URL", "URLS"))
+
+    @property
+    def free_text(self) -> bool:
+        """Whether its text may have several lines."""
+        return self.name.endswith("QUERY")
+
+    @property
     def metadata(self) -> tuple[Any, ...]:
         """Constraints and validators, those of a union's members (`Label | None`) included."""
         return (*self.field.metadata, *_nested_metadata(self.field.annotation))

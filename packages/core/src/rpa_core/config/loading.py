@@ -7,6 +7,7 @@ import json
 import re
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,7 @@ from rpa_core.config.expects import expects, literals
 from rpa_core.config.fields import Variable, leaf_types
 from rpa_core.config.problems import Code, Problem, form
 from rpa_core.config.sources import Found, Sources
+from rpa_core.config.texts import fault, home
 
 M = TypeVar("M", bound=BaseModel)
 _QUANTITY = re.compile(r"[+-]?\d{1,15}(\.\d{1,6})?\s?[A-Za-z]{0,3}")
@@ -37,7 +39,14 @@ class Section:
             found = sources.get(name)
             if found is not None:
                 self.found[name] = found
-                self.put(variable.path, _prepared(variable, found.text))
+                wrong = fault(variable, found.text)
+                if wrong is None:
+                    self.put(variable.path, prepared(variable, found.text))
+                else:
+                    where = "" if found.source == "environment" else f"{found.source}: "
+                    sources.problems.append(Problem(variable=name, text=f"{where}{wrong}", code=Code.INVALID))
+                    self._failed.add(variable.path)
+                    self.failed.add(name)
             elif len(sources.problems) > before:
                 self._failed.add(variable.path)  # said already: do not call it missing as well
                 self.failed.add(name)
@@ -48,6 +57,15 @@ class Section:
         for part in path[:-1]:
             target = target.setdefault(part, {})
         target[path[-1]] = value
+
+    def get(self, variable: Variable) -> Any:
+        """What is to become `variable`'s value: what was put, or its declared default."""
+        target: Any = self.values
+        for part in variable.path:
+            if not isinstance(target, dict) or part not in target:
+                return variable.default
+            target = target[part]
+        return target
 
     def build(self, model: type[M], problems: list[Problem]) -> M | None:
         """The model, or None with its problems added. Nothing but `values` is read, whatever `model` derives from."""
@@ -120,8 +138,14 @@ class Section:
         return message
 
 
-def _prepared(variable: Variable, text: str) -> Any:
-    """Lists may be written with commas, everything structured as JSON; the rest is the model's business."""
+def prepared(variable: Variable, text: str) -> Any:
+    """Lists may be written with commas, everything structured as JSON, closed sets of words in any case, paths with ~.
+
+    The rest is the model's business.
+    """
+    choices = {choice.lower(): choice for leaf in leaf_types(variable.field.annotation) for choice in literals(leaf)}
+    if choices:
+        return choices.get(text.strip().lower(), text.strip())
     kinds = {typing.get_origin(leaf) or leaf for leaf in leaf_types(variable.field.annotation)}
     if kinds & {list, tuple, set, frozenset, dict}:
         if text.lstrip()[:1] in ("[", "{"):
@@ -131,4 +155,6 @@ def _prepared(variable: Variable, text: str) -> Any:
                 return text  # the model refuses it with the form that it wants
         if not kinds & {dict}:
             return [part.strip() for part in text.split(",") if part.strip()]
+    if Path in kinds:
+        return home(text)
     return text if str in kinds or variable.secret else text.strip()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings
 
 from rpa_core.config import derive
 from rpa_core.config.catalogue import DATABASE, FOREIGN, SERVICE, Catalogue, is_service_link
 from rpa_core.config.cgroup import read_limits
-from rpa_core.config.checks import address_checks, cross_checks, database_checks, service_checks
+from rpa_core.config.checks import address_checks, cross_checks, database_checks, service_checks, tight_limits
+from rpa_core.config.fields import Variable
 from rpa_core.config.loading import Section
 from rpa_core.config.models import (
     ContainerConfig,
@@ -26,7 +27,8 @@ from rpa_core.config.models import (
     WorkerConfig,
 )
 from rpa_core.config.problems import Code, Problem, lines
-from rpa_core.config.sources import Found, Sources
+from rpa_core.config.redact import dsn_passwords, url_secrets
+from rpa_core.config.sources import Sources
 from rpa_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -72,11 +74,13 @@ class ContainerConfigManager:
         self._loaded: ContainerConfig | None = None
         self._settings: BaseModel | None = None
         self._sources: dict[str, str] = {}
+        self._texts: dict[str, tuple[Variable, Any]] = {}
         self._problems: tuple[Problem, ...] | None = None
         self._watched: tuple[frozenset[Path], frozenset[Path]] = (frozenset(), frozenset())
         self._valid_databases: dict[str, DatabaseConfig] = {}
         self._valid_services: list[ServiceDependency] = []
         self.ignored: tuple[str, ...] = ()
+        self._of_others: tuple[str, ...] = ()
 
     @property
     def catalogue(self) -> Catalogue:
@@ -105,6 +109,12 @@ class ContainerConfigManager:
         """Variable -> where its value came from: environment, a file, a mounted secret, default, cgroup limits."""
         self.problems()
         return dict(self._sources)
+
+    def readable(self) -> dict[str, Any]:
+        """Variable -> value of each one that is sound by itself, its default where it is not set."""
+        self.problems()
+        wrong = {problem.variable for problem in self.problems()}
+        return {name: _alone(variable, value) for name, (variable, value) in self._texts.items() if name not in wrong}
 
     def wait_for_dependencies(self, timeout: int) -> bool:
         """Wait up to `timeout` seconds until every required database and service answers."""
@@ -135,13 +145,18 @@ class ContainerConfigManager:
         own = self.load_flow_settings()
         values = (getattr(own, name) for name in type(own).model_fields) if own is not None else ()
         secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
-        return (*self.load_container_config().secret_values(), *secrets)
+        parts = [part for secret in secrets if secret.startswith("http") for part in url_secrets(secret, secret=True)]
+        parts += [part for secret in secrets if "://" in secret for part in dsn_passwords(secret)]
+        return (*self.load_container_config().secret_values(), *secrets, *parts)
 
     def warnings(self) -> tuple[Problem, ...]:
-        """What was seen and left alone: variables that other programs own."""
+        """What was seen and left alone: variables that other programs own, and settings of other flows."""
         self.problems()
         text = "belongs to another program (Kubernetes service links, Podman) and is left alone"
-        return tuple(Problem(variable=name, text=text, code=Code.SERVICE_LINK) for name in self.ignored)
+        found = [Problem(variable=name, text=text, code=Code.SERVICE_LINK) for name in self.ignored]
+        text = "is a setting of another installed flow and was not checked; `rpa config check --flow FLOW` checks it"
+        found += [Problem(variable=name, text=text, code=Code.UNKNOWN) for name in self._of_others]
+        return (*found, *(tight_limits(self._loaded) if self._loaded is not None else ()))
 
     def valid_databases(self) -> dict[str, DatabaseConfig]:
         """The databases whose own settings are sound, whatever else is wrong."""
@@ -166,14 +181,14 @@ class ContainerConfigManager:
         top = Section(sources, [known for name, known in self._catalogue.flat.items() if name not in links])
         self._fill(top, databases, services, limits)
         config = top.build(ContainerConfig, problems)
-        self._note(top.found, self._catalogue.flat)
+        self._note(top, self._catalogue.flat)
         self._loaded = config
         problems += self._contradictions(top)
         problems += address_checks(config) if config is not None else ()
         if self._flow_settings is not None:
             own = Section(sources, self._catalogue.flow.values())
             self._settings = own.build(self._flow_settings, problems)
-            self._note(own.found, self._catalogue.flow)
+            self._note(own, self._catalogue.flow)
         return [*self._unknown(sources, links, databases), *sources.problems, *problems]
 
     def _contradictions(self, top: Section) -> Iterable[Problem]:
@@ -216,7 +231,7 @@ class ContainerConfigManager:
                 part.put(("connection_pool_size",), derive.pool_size(limits))
                 self._sources[f"{prefix}POOL_SIZE"] = "cgroup limits"
             database = part.build(DatabaseConfig, problems)
-            self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.database})
+            self._note(part, {f"{prefix}{field}": known for field, known in self._catalogue.database.items()})
             if database is not None:
                 wrong = list(database_checks(name, database))
                 problems += wrong
@@ -236,7 +251,7 @@ class ContainerConfigManager:
             if name == "prefect" and f"{prefix}REQUIRED" not in part.found:
                 part.put(("required",), False)  # it is told, never asked
             service = part.build(ServiceDependency, problems)
-            self._note(part.found, {f"{prefix}{field}": None for field in self._catalogue.service})
+            self._note(part, {f"{prefix}{field}": known for field, known in self._catalogue.service.items()})
             if service is not None:
                 wrong = list(service_checks(service))
                 problems += wrong
@@ -245,12 +260,13 @@ class ContainerConfigManager:
                     self._valid_services.append(service)
         return found
 
-    def _note(self, found: Mapping[str, Found], known: Mapping[str, object]) -> None:
-        for name in known:
-            if name in found:
-                self._sources[name] = found[name].source
+    def _note(self, part: Section, known: Mapping[str, Variable]) -> None:
+        for name, variable in known.items():
+            if name in part.found:
+                self._sources[name] = part.found[name].source
             else:
                 self._sources.setdefault(name, "default")
+            self._texts[name] = (variable, part.get(variable))
 
     def _link_problems(self, sources: Sources, links: set[str]) -> list[Problem]:
         text = "got a Kubernetes service-link value (tcp://...); set enableServiceLinks: false in the pod's spec"
@@ -265,7 +281,9 @@ class ContainerConfigManager:
         given += [name for name in sources.mounted_names if name.startswith("CONTAINER_")]
         unknown = {name for name in given if not self._catalogue.knows(name)}
         if unknown:
-            unknown = {name for name in unknown if not any(Catalogue(other).knows(name) for other in self._others())}
+            others = [Catalogue(other) for other in self._others()]
+            self._of_others = tuple(name for name in sorted(unknown) if any(other.knows(name) for other in others))
+            unknown -= {*self._of_others}
         problems = []
         for name in sorted(unknown):
             meant = self._catalogue.suggestions(name, databases)
@@ -281,3 +299,13 @@ def _with_given(limits: ResourceLimits, top: Section) -> ResourceLimits:
         return ResourceLimits(**{**limits.model_dump(), **top.values.get("resource_limits", {})})
     except ValidationError:  # reported when the configuration is built
         return limits
+
+
+def _alone(variable: Variable, value: Any) -> Any:
+    """The value that the field has for a text, judged without the others; None where that cannot be."""
+    field = variable.field
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    try:
+        return TypeAdapter(kind).validate_python(value) if value is not None else None
+    except ValidationError:  # a rule about several fields failed first, and hid this one
+        return None

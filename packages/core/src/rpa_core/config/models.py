@@ -14,6 +14,8 @@ from rpa_core.config.units import Bytes, Seconds
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
+FLOW_PATTERN = r"^[a-z][a-z0-9_.\-]{0,40}$"  # as the CHECK on rpa.flow and rpa_core.store.intake have it
+FlowName = Annotated[str, StringConstraints(pattern=FLOW_PATTERN)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 _MIB = 1024 * 1024
 
@@ -73,7 +75,9 @@ class ResourceLimits(Section):
 
     cpu_cores: float = variable("CPU_LIMIT", 1.0, "CPU cores (fractions allowed)", gt=0, le=4096)
     memory_bytes: Bytes | None = variable("MEMORY_LIMIT", None, "Memory limit; unset = none", ge=16 * _MIB)
-    pids: int | None = variable("PIDS_LIMIT", None, "Most processes and threads; unset = none", ge=8)
+    pids: int | None = variable(
+        "PIDS_LIMIT", None, "Most processes and threads; `rpa config check` warns of too few", ge=8
+    )
 
 
 class HealthCheckConfig(Section):
@@ -135,7 +139,7 @@ class WorkerConfig(Section):
     stop_grace_s: Seconds = variable(
         "STOP_GRACE",
         30.0,
-        "Time the platform waits before SIGKILL (Kubernetes 30 s, Compose 10 s)",
+        "Time the platform waits before SIGKILL (Kubernetes 30 s, Compose 10 s): the drain's time must be shorter",
         gt=0,
         le=86400,
     )
@@ -222,7 +226,9 @@ class AlertConfig(Section):
     alertmanager_urls: tuple[Text, ...] = variable(
         "ALERTMANAGER_URLS", (), "Every Alertmanager, such as http://host:9093; never one address for several"
     )
-    webhook_url: Text | None = variable("ALERT_WEBHOOK_URL", None, "Address that gets every alert as JSON by POST")
+    webhook_url: SecretStr | None = variable(
+        "ALERT_WEBHOOK_URL", None, "Address that gets every alert as JSON by POST; a secret, as its path often is one"
+    )
     webhook_token: SecretStr | None = variable("ALERT_WEBHOOK_TOKEN", None, "Bearer token for the webhook")
     timeout_s: Seconds = variable("ALERT_TIMEOUT", 2.0, "Time one attempt may take", gt=0, le=60)
     ttl_s: Seconds = variable(
@@ -280,7 +286,7 @@ class ContainerConfig(BaseSettings):
     environment: Literal["development", "test", "staging", "production"] = variable(
         "ENVIRONMENT", "development", "Where this runs"
     )
-    flow_name: Label = variable("FLOW_NAME", ..., "Name of the flow this container runs")
+    flow_name: FlowName = variable("FLOW_NAME", ..., "Name of the flow this container runs")
     dependency_timeout_s: Seconds = variable(
         "DEPENDENCY_TIMEOUT", 300.0, "How long to wait for required dependencies at start", gt=0, le=86400
     )
@@ -306,7 +312,7 @@ class ContainerConfig(BaseSettings):
 
     def secret_values(self) -> tuple[str, ...]:
         """Every secret text in here, for redaction in logs: whole DSNs, their passwords, tokens."""
-        from rpa_core.config.redact import dsn_passwords
+        from rpa_core.config.redact import dsn_passwords, url_secrets
 
         found: list[str] = []
         for database in self.database_connections.values():
@@ -324,4 +330,9 @@ class ContainerConfig(BaseSettings):
         found += [token.get_secret_value() for token in tokens if token is not None]
         if self.intake.tokens is not None:
             found += plain_tokens(self.intake.tokens.get_secret_value())
+        addresses = [service.health_endpoint for service in self.service_dependencies]
+        addresses += [*self.alerts.alertmanager_urls, self.prefect.api_url or ""]
+        found += [text for address in addresses for text in url_secrets(address)]
+        if self.alerts.webhook_url is not None:
+            found += url_secrets(self.alerts.webhook_url.get_secret_value(), secret=True)
         return tuple(dict.fromkeys(found))

@@ -6,6 +6,8 @@ import re
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "********"
+_SECRET_NAME = re.compile(r"(?i)(pass|secret|token|key|sig|code|auth)")
+_PLAIN_WORDS = frozenset({"services", "webhooks", "incoming", "workflows", "triggers", "messages"})
 _KEY_VALUE = re.compile(r"""(?i)\bpassword\s*=\s*('(?:\\.|[^'\\])*'|[^\s'&]+)""")
 
 
@@ -41,8 +43,45 @@ def dsn_display(dsn: str) -> str:
     return re.sub(r"(?i)([?&]password=)[^&]*", rf"\1{HIDDEN}", f"{scheme}://{rest}")
 
 
-def url_display(url: str) -> str:
-    """A service URL without user information and query: both may carry tokens."""
+def url_display(url: str, *, secret: bool = False) -> str:
+    """A URL without user information and query, and without those parts of its path that look like credentials.
+
+    With `secret`, for an address whose path is the credential (a webhook's), without its path.
+    """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    if secret:
+        return (
+            f"{parts.scheme}://{host}/{HIDDEN}" if (parts.path + parts.query).strip("/") else f"{parts.scheme}://{host}"
+        )
+    path = "/".join(HIDDEN if _is_telling(part) else part for part in parts.path.split("/"))
+    return f"{parts.scheme}://{host}{path}"
+
+
+def url_secrets(url: str, *, secret: bool = False) -> tuple[str, ...]:
+    """What in a URL may be a credential, in every spelling; empty for an address such as `http://host:4200/api`.
+
+    These are values of its query and parts of its path that look like one, and the URL and its path with them. With
+    `secret`, for an address whose path is the credential, they are all but the plainest words.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return (url,)
+    pairs = [(name, value) for name, _, value in (pair.rpartition("=") for pair in parts.query.split("&")) if value]
+    found = [value for name, value in pairs if secret or _is_telling(value) or _SECRET_NAME.search(name)]
+    found += [
+        part
+        for part in parts.path.split("/")
+        if _is_telling(part) or (secret and len(part) >= 8 and part not in _PLAIN_WORDS)
+    ]
+    if not found and not (secret and parts.path.strip("/")):
+        return ()
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    return tuple(dict.fromkeys(text for one in (url, target, *found) for text in (one, unquote(one))))
+
+
+def _is_telling(part: str) -> bool:
+    """Whether a part of a path looks made by a machine: long, or with digits or both cases among its letters."""
+    mixed = any(char.isdigit() for char in part) or (part != part.lower() and part != part.upper())
+    return len(part) >= 20 or (len(part) >= 8 and mixed)

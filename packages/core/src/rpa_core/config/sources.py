@@ -10,10 +10,12 @@ from pathlib import Path
 
 from rpa_core.config.fields import PREFIX
 from rpa_core.config.problems import Code, Problem
+from rpa_core.config.texts import bare, home, quoted
 
 DEFAULT_SECRETS_DIR = Path("/run/secrets")
 SECRETS_DIR = "CONTAINER_SECRETS_DIR"
 STRICT = "CONTAINER_CONFIG_STRICT"
+_NO, _YES = ("false", "0", "no", "off", "n", "f"), ("true", "1", "yes", "on", "y", "t")
 _MOST_BYTES = 1024 * 1024  # no setting is larger; a variable that points at a log file must not fill memory
 
 
@@ -28,8 +30,9 @@ class Found:
 class Sources:
     """One reading of all sources; `problems` grows while they are read.
 
-    An empty variable counts as not set, as in `${NAME:-}`. Files lose trailing newlines and nothing else. `folders` and
-    `files` are where it looked: what has to be watched for changes.
+    An empty variable counts as not set, as in `${NAME:-}`; an empty file is a problem. Values lose line ends and a byte
+    order mark around them and nothing else. `folders` and `files` are where it looked: what has to be watched for
+    changes.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -38,10 +41,12 @@ class Sources:
         self.folders: set[Path] = set()
         self.files: set[Path] = set()
         self._mounted = dict(self._list_mounted())
+        if bare(self.environ.get(STRICT, "true")).strip().lower() not in (*_NO, *_YES):
+            self.problems.append(Problem(variable=STRICT, text="write true or false", code=Code.INVALID))
 
     @property
     def strict(self) -> bool:
-        return self.environ.get(STRICT, "true").strip().lower() not in ("false", "0", "no", "off")
+        return bare(self.environ.get(STRICT, "true")).strip().lower() not in _NO
 
     @property
     def mounted_names(self) -> frozenset[str]:
@@ -56,18 +61,30 @@ class Sources:
             self.problems.append(Problem(variable=name, text=text, code=Code.EXCLUSIVE))
             return None
         if direct is not None:
-            return Found(direct, "environment")
+            return Found(bare(direct) or direct, "environment")
         if file_name is not None:
-            return self._read(name, Path(file_name), f"file {file_name} ({name}_FILE)")
+            return self._named(name, bare(file_name))
         for mounted in (name, name.removeprefix(PREFIX)):
             if mounted in self._mounted:
                 path = self._mounted[mounted]
                 return self._read(name, path, f"secret {path}")
         return None
 
+    def _named(self, name: str, file_name: str) -> Found | None:
+        try:
+            path = Path(home(file_name))
+        except ValueError as error:
+            self.problems.append(Problem(variable=f"{name}_FILE", text=str(error), code=Code.INVALID))
+            return None
+        if quoted(file_name) and not path.exists():
+            text = "is in quotes, which become part of the path; remove the quotes"
+            self.problems.append(Problem(variable=f"{name}_FILE", text=text, code=Code.INVALID))
+            return None
+        return self._read(name, path, f"file {file_name} ({name}_FILE)")
+
     def _list_mounted(self) -> Iterator[tuple[str, Path]]:
         given = self.environ.get(SECRETS_DIR)
-        folders = [Path(part.strip()) for part in re.split(r"[,:]", given) if part.strip()] if given else []
+        folders = [Path(_at_home(part.strip())) for part in re.split(r"[,:]", given) if part.strip()] if given else []
         for folder in folders:
             if not folder.is_dir():
                 text = f"{folder} is not a directory this process can see; mount it or correct the path"
@@ -98,13 +115,24 @@ class Sources:
             self._unreadable(name, path, "larger than 1 MiB; is this the right file?")
             return None
         try:
-            return Found(data.decode().rstrip("\n"), source)
+            text = bare(data.decode())
         except UnicodeDecodeError as error:
             self._unreadable(name, path, f"not UTF-8 text (byte {error.start}); save it as UTF-8")
             return None
+        if not text:
+            self._unreadable(name, path, "empty; write the value into it, or remove it")
+            return None
+        return Found(text, source)
 
     def _unreadable(self, name: str, path: Path, reason: str) -> None:
         self.problems.append(Problem(variable=name, text=f"file {path}: {reason}", code=Code.UNREADABLE))
+
+
+def _at_home(text: str) -> str:
+    try:
+        return home(text)
+    except ValueError:  # reported as a folder that is not there
+        return text
 
 
 def _reason(path: Path, error: OSError) -> str:

@@ -28,7 +28,7 @@ def open_alerts(
     ]
     if settings.webhook_url is not None:
         token = settings.webhook_token.get_secret_value() if settings.webhook_token is not None else None
-        sinks.append(Webhook(settings.webhook_url, token=token, timeout_s=settings.timeout_s))
+        sinks.append(Webhook(settings.webhook_url.get_secret_value(), token=token, timeout_s=settings.timeout_s))
     directory = config.spool.directory
     return Alerts(
         sinks,

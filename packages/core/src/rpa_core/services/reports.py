@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rpa_core.config.problems import SOURCE_ORDER, Problem, lines, render
+from rpa_core.observability.printable import ascii_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class StartupReport:
         }
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return ascii_json(self.to_dict(), indent=2)
 
     def to_text(self) -> str:
         """For a terminal: one line per area, then problems and warnings."""

@@ -33,11 +33,17 @@ class ConfigurationValidator:
         flow_name: str | None = None,
         databases: Iterable[str] = ("rpa_db",),
         needs_flow: bool = True,
+        others: Callable[[], Iterable[type[BaseSettings]]] = tuple,
         probe_database: Callable[[str, DatabaseConfig], Diagnosis | None] = probe_database,
         probe_service: Callable[[ServiceDependency], Diagnosis | None] = probe_service,
     ) -> None:
         self._manager = ContainerConfigManager(
-            environ, flow_settings=flow_settings, flow_name=flow_name, databases=databases, needs_flow=needs_flow
+            environ,
+            flow_settings=flow_settings,
+            flow_name=flow_name,
+            databases=databases,
+            needs_flow=needs_flow,
+            others=others,
         )
         self._probe_database = probe_database
         self._probe_service = probe_service
