@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -138,12 +139,14 @@ def test_the_command_runs_reports_and_replays(open_folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.requirement("R3.3")
-def test_a_failing_run_is_made_small_and_its_test_passes_once_mended(open_folder: Path) -> None:
+def test_a_failing_run_is_made_small_and_its_test_passes_once_mended(
+    open_folder: Path, counted: Callable[[int, int], int]
+) -> None:
     """`shrink` leaves out the faults that have no part in a planted defect; without the defect the test passes."""
-    scenario = open_folder / "mine.py"
+    scenario, faults = open_folder / "mine.py", counted(1, 3)
     scenario.write_text(
         "from rpa_testkit import Fault, Mix, Scenario, Workload\n"
-        "MINE = Scenario(name='mine', faults=Mix(faults=(Fault(kind='crash'),), count=3, every_s=(0.3, 0.5)),\n"
+        f"MINE = Scenario(name='mine', faults=Mix(faults=(Fault(kind='crash'),), count={faults}, every_s=(0.3, 0.5)),\n"
         "                workload=Workload(records=600, batch=10, producers=2, commit_delay_ms=20.0))\n"
     )
     reports, tests = open_folder / "reports", open_folder / "regressions"
@@ -151,8 +154,9 @@ def test_a_failing_run_is_made_small_and_its_test_passes_once_mended(open_folder
     ran = _command("run", f"{scenario}:MINE", "--seed", "4", "--reports", str(reports), *planted)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     (folder,) = (path for path in reports.iterdir() if path.is_dir())
-    shrunk = _command("shrink", str(folder), "--save", str(tests), "--n", "2", "--replays", "8", *planted)
-    assert "3 events made 0" in shrunk.stdout, shrunk.stdout + shrunk.stderr
+    replays = ["--n", str(counted(1, 2)), "--replays", str(counted(3, 8))]
+    shrunk = _command("shrink", str(folder), "--save", str(tests), *replays, *planted)
+    assert f"{faults} events made 0" in shrunk.stdout, shrunk.stdout + shrunk.stderr
     (test,) = tests.glob("test_*.py")
     mended = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)],
