@@ -175,7 +175,7 @@ def test_a_payload_is_kept_to_the_letter(scratch: psycopg.Connection[Any], paylo
     """Escapes, white space, big numbers, repeated names: a worker reads the very bytes that were enqueued."""
     enqueue(scratch, FLOW, [NewRecord(payload, "k"), *_others(among)])
     ledger = Ledger(scratch, flow=FLOW, owner="reader", ttl_s=10)
-    read = {row.key: row.payload for rows in ledger.read(take(ledger)) for row in rows}
+    read = {row.key: row.payload for content in ledger.read(take(ledger)) for row in content.records}
     assert read["k"] == payload
 
 
