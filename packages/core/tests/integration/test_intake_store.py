@@ -253,7 +253,7 @@ def test_records_are_cut_into_chunks(
     caller.commit()
     ledger = open_ledger(caller.info.dsn)
     if n:
-        read = [row.key for rows in ledger.read(take(ledger)) for row in rows]
+        read = [row.key for content in ledger.read(take(ledger)) for row in content.records]
         assert read == [record.key for record in records(n)]
     ledger.close()
 
