@@ -93,7 +93,7 @@ def open_rpa_db(database: str | None) -> Iterator[psycopg.Connection[Any]]:
         try:
             yield connection
         except psycopg.Error as error:
-            raise classify(error) from error
+            raise classify(error, connection) from error
 
 
 def check_flow(connection: psycopg.Connection[Any], flow: str) -> None:

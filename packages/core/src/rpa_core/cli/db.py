@@ -1,4 +1,4 @@
-"""`rpa db migrate|status|retain|grants`."""
+"""`rpa db migrate|status|retain|grants|repair-sequences`."""
 
 from __future__ import annotations
 
@@ -99,6 +99,7 @@ def _fields(database: str, one: MigrationStatus) -> dict[str, Any]:
 def _state_of_rpa_db(database: str | None) -> dict[str, Any]:
     from rpa_core.store.retention import periods
     from rpa_core.store.rights import missing
+    from rpa_core.store.sequences import sequences
 
     with open_rpa_db(database) as connection:
         lacking = missing(connection, "worker")
@@ -109,10 +110,9 @@ def _state_of_rpa_db(database: str | None) -> dict[str, Any]:
         found = periods(connection, period_days=period_days, retention_days=retention_days)
         encoding = connection.info.parameter_status("server_encoding")
         behind = [
-            {"sequence": name, "next": next_, "highest": highest}
-            for name, next_, highest in connection.execute(
-                "SELECT name, next, highest FROM rpa.sequence_positions() WHERE highest >= next"
-            )
+            {"sequence": one.name, "next": one.next, "highest": one.highest}
+            for one in sequences(connection)
+            if one.behind
         ]
     return {
         "encoding": encoding,
@@ -254,3 +254,25 @@ def _config(environ: Any) -> ContainerConfig:
     from rpa_core.runtime.flows import settings_of_others
 
     return ContainerConfigManager(environ, needs_flow=False, others=settings_of_others).load_container_config()
+
+
+@command.command("repair-sequences")
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def repair_sequences_command(database: str | None, as_json: bool) -> None:
+    """Set sequences that are behind their tables forward, never back.
+
+    Needed after a switchover or an upgrade by logical replication and after a data-only copy: they carry no sequences.
+    Safe beside running workers; waits up to 10 s for running enqueues.
+    """
+    from rpa_core.store.sequences import advance_sequences
+
+    with open_rpa_db(database) as connection:
+        advanced = dict(advance_sequences(connection))
+    if as_json:
+        click.echo(ascii_json({"advanced": advanced}))
+        return
+    for name, number in advanced.items():
+        click.echo(f"{name}: set forward, the next id is {number}")
+    if not advanced:
+        click.echo("no sequence is behind its table")

@@ -89,6 +89,10 @@ class LedgerSession:
         ledger = self._open()
         try:
             ledger.release_others(mine)
+        except psycopg.Error as error:
+            known = classify(error, ledger.connection)
+            ledger.close()
+            raise known from error
         except BaseException:
             ledger.close()
             raise
@@ -96,13 +100,14 @@ class LedgerSession:
 
     def failed(self, error: psycopg.Error, *, insist: bool = False) -> None:
         """Take in an error of a statement. Returns after its wait if it will pass; else raises."""
-        known = classify(error)
+        known = classify(error, self._ledger.connection if self._ledger is not None else None)
         self._in_use = False
         self._failed_in_use = True
-        if self._ledger is not None and (self._ledger.connection.broken or isinstance(known, StoreUnavailable)):
+        refused_or_away = isinstance(known, StoreUnavailable | StoreRefused)  # what a role may do is read at the login
+        if self._ledger is not None and (self._ledger.connection.broken or refused_or_away):
             self._ledger.close()
             self._ledger = None
-        if not isinstance(known, StoreUnavailable | StoreRefused):
+        if not refused_or_away:
             raise known from error
         self._wait(known, insist)
 

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rpa_core.errors import SchemaError
 from rpa_core.processing.flow import Flow
+from rpa_core.store.connect import check_encoding, connect
 from rpa_core.store.migrate import PATIENCE_S, MigrationStatus, migrate_package, status
+from rpa_core.store.sequences import check_sequences
 
 logger = logging.getLogger("rpa.runtime")
 _OWN = ("rpa_db", "rpa_core.store.migrations")
@@ -54,10 +56,14 @@ def states(flows: Iterable[Flow], dsns: Mapping[str, str]) -> Iterator[tuple[str
 
 
 def check(flow: Flow, dsns: Mapping[str, str]) -> None:
-    """Raise SchemaError if a database of the flow lacks a migration, or has one that this version cannot work with.
+    """Raise SchemaError if a database of the flow lacks a migration, or cannot be worked with by this version.
 
     A newer schema that was declared compatible is a warning: workers are being replaced.
     """
+    ledger = dsns.get(_OWN[0])
+    if ledger is not None:
+        with connect(ledger, application_name="rpa check") as connection:
+            check_encoding(connection)
     found: dict[str, list[str]] = {}
     for database, one in states([flow], dsns):
         found.setdefault(one.state, []).append(f"{one.label} in {database}")
@@ -79,6 +85,9 @@ def check(flow: Flow, dsns: Mapping[str, str]) -> None:
             ", ".join(compatible),
             extra={"event.action": "schema.newer"},
         )
+    if ledger is not None:
+        with connect(ledger, application_name="rpa check") as connection:
+            check_sequences(connection)
 
 
 def namespace(package: str) -> str:

@@ -15,7 +15,8 @@ import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
-from rpa_core.errors import SchemaError, UsageError
+from rpa_core.errors import UsageError
+from rpa_core.store.connect import check_encoding
 
 _SQL = "SELECT accepted, duplicates FROM rpa.enqueue(flow, keys, payloads)"
 
@@ -45,15 +46,15 @@ Cursor = psycopg.Cursor[TupleRow]
 def driver_of(given: CallersConnection) -> psycopg.Connection[Any]:
     """The psycopg connection that is meant; SQLAlchemy's transaction is begun, so that its commit is one.
 
-    Raises UsageError for whatever else there is, and for a transaction that has failed already.
+    Raises UsageError for whatever else there is and for a transaction that has failed already, SchemaError for a
+    database that does not keep text as UTF-8.
     """
     connection = given if isinstance(given, psycopg.Connection) else _unwrapped(given)
     if not isinstance(connection, psycopg.Connection):
         raise UsageError(_not_taken(given, connection))
     if connection.info.transaction_status is TransactionStatus.INERROR:
         raise UsageError("the connection's transaction has failed: roll it back, or to a savepoint, before enqueueing")
-    if (server := connection.info.parameter_status("server_encoding")) not in (None, "UTF8"):
-        raise SchemaError(encoding_problem(connection.info.dbname, server))
+    check_encoding(connection)
     return connection
 
 
@@ -77,14 +78,6 @@ def _not_taken(given: object, found: object) -> str:
         "enqueue takes a connection of psycopg 3 (psycopg.Connection), or SQLAlchemy's Session, Connection or "
         f"raw_connection() over one; got {kind}. Take a connection from an engine or a pool first; with an async or "
         f"another driver execute `{_SQL}` with up to 1000 keys (text or NULL) and payloads (JSON text) at a time"
-    )
-
-
-def encoding_problem(database: str, encoding: str) -> str:
-    """What to do about a database that does not keep text as UTF-8."""
-    return (
-        f"database {database!r} has the encoding {encoding}, rpa needs UTF8: create another with "
-        f"CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0 and move the data with pg_dump"
     )
 
 

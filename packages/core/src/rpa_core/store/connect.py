@@ -113,6 +113,16 @@ def pool_options(*, min_size: int = 0, max_size: int, timeout_s: float, applicat
     }
 
 
+def check_encoding(connection: psycopg.Connection[Any]) -> None:
+    """Raise SchemaError for a database that does not keep text as UTF-8: not every text could be kept as it is."""
+    encoding = connection.info.parameter_status("server_encoding") or "UTF8"  # a pooler may not say
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"database {connection.info.dbname!r} has the encoding {encoding}, and rpa needs UTF8: make another by "
+            "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and move the data with pg_dump"
+        )
+
+
 def classify(error: psycopg.Error, connection: psycopg.Connection[Any] | None = None) -> RpaError:
     """What this error means for us: away for now, refused for good, an old schema, or a defect.
 

@@ -28,7 +28,7 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from rpa_core.errors import SchemaError, StoreRefused, StoreUnavailable
-from rpa_core.store.connect import classify, connect
+from rpa_core.store.connect import check_encoding, classify, connect
 from rpa_core.waits import pause
 
 logger = logging.getLogger("rpa.migrate")
@@ -36,6 +36,7 @@ PATIENCE_S = 600.0
 _FILE = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 _COMPATIBLE = re.compile(rb"^-- compatible from: (\d{4})\s*$", re.MULTILINE)
 _MAKES_SCHEMA = re.compile(rb"^CREATE SCHEMA IF NOT EXISTS ([a-z_][a-z0-9_]*);\s*$", re.MULTILINE)
+OWN = "rpa_core"
 _LOCK = 7499873, 2
 _LOCK_TIMEOUT = "500ms"
 _AGAIN_S = 2.0
@@ -109,7 +110,7 @@ def _files(package: str) -> list[tuple[int, str, bytes]]:
 
 def migrate(dsn: str, *, patience_s: float = PATIENCE_S) -> list[str]:
     """Bring the ledger's database up to date; returns the names of what was applied. Safe to run at any time."""
-    return migrate_package(dsn, package="rpa_core.store.migrations", namespace="rpa_core", patience_s=patience_s)
+    return migrate_package(dsn, package="rpa_core.store.migrations", namespace=OWN, patience_s=patience_s)
 
 
 def migrate_package(
@@ -123,8 +124,8 @@ def migrate_package(
     """
     locks = _Locks(patience_s, stop or threading.Event())
     with connect(dsn, application_name="rpa migrate") as connection:
+        check_encoding(connection)
         try:
-            _check_encoding(connection)
             pending = _pending(connection, package, namespace)
             if not pending:
                 return []
@@ -143,15 +144,6 @@ def migrate_package(
         except psycopg.Error as error:
             raise classify(error) from error
     return applied
-
-
-def _check_encoding(connection: psycopg.Connection[Any]) -> None:
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding not in (None, "UTF8"):
-        raise SchemaError(
-            f"database {connection.info.dbname} has the encoding {encoding}: keys and payloads need UTF8; "
-            "create one with `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`"
-        )
 
 
 def _pending(connection: psycopg.Connection[Any], package: str, namespace: str) -> list[tuple[int, str, bytes]]:
@@ -297,13 +289,11 @@ def _applied(connection: psycopg.Connection[Any], namespace: str) -> list[_Appli
         return cursor.execute(_APPLIED, (namespace,)).fetchall()
 
 
-def status(
-    dsn: str, *, package: str = "rpa_core.store.migrations", namespace: str = "rpa_core"
-) -> list[MigrationStatus]:
+def status(dsn: str, *, package: str = "rpa_core.store.migrations", namespace: str = OWN) -> list[MigrationStatus]:
     """Every migration of the package or the database, in order, with the time this database got it."""
     with connect(dsn, application_name="rpa migrate") as connection:
+        check_encoding(connection)
         try:
-            _check_encoding(connection)
             applied = {row.number: row for row in _applied(connection, namespace)}
         except psycopg.Error as error:
             raise classify(error) from error
