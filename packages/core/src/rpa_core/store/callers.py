@@ -16,7 +16,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
 
 from rpa_core.errors import UsageError
-from rpa_core.store.connect import check_encoding
+from rpa_core.store.connect import check_encoding, reported
 
 _SQL = "SELECT accepted, duplicates FROM rpa.enqueue(flow, keys, payloads)"
 
@@ -93,7 +93,7 @@ def is_pipelined(connection: psycopg.Connection[Any]) -> bool:
 
 def is_utf8(connection: psycopg.Connection[Any]) -> bool:
     """Whether what is sent as UTF-8 is taken as UTF-8."""
-    return connection.info.parameter_status("client_encoding") == "UTF8"
+    return reported(connection, "client_encoding") == "UTF8"
 
 
 @contextmanager
@@ -115,6 +115,9 @@ def savepoint(connection: psycopg.Connection[Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        if is_pipelined(connection):
+            with suppress(psycopg.Error), connection.pipeline():
+                pass  # its end synchronizes: until then every statement after an error is skipped
         with suppress(psycopg.Error):  # a connection that is gone has undone everything
             cursor.execute(b"ROLLBACK TO SAVEPOINT rpa_write")
             cursor.execute(b"RELEASE SAVEPOINT rpa_write")
@@ -125,7 +128,7 @@ def savepoint(connection: psycopg.Connection[Any]) -> Iterator[None]:
 @contextmanager
 def in_utf8(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """In a transaction: text is sent as UTF-8 in here, whatever the client's encoding is. An error undoes that too."""
-    given = connection.info.parameter_status("client_encoding")
+    given = reported(connection, "client_encoding")
     if given == "UTF8":
         yield
         return

@@ -113,9 +113,15 @@ def pool_options(*, min_size: int = 0, max_size: int, timeout_s: float, applicat
     }
 
 
+def reported(connection: psycopg.Connection[Any], name: str) -> str | None:
+    """A setting that the server reports by itself; None where it, or a pooler before it, does not."""
+    value = connection.pgconn.parameter_status(name.encode())
+    return value.decode("ascii", "replace") if value is not None else None
+
+
 def check_encoding(connection: psycopg.Connection[Any]) -> None:
     """Raise SchemaError for a database that does not keep text as UTF-8: not every text could be kept as it is."""
-    encoding = connection.info.parameter_status("server_encoding") or "UTF8"  # a pooler may not say
+    encoding = reported(connection, "server_encoding") or "UTF8"
     if encoding != "UTF8":
         raise SchemaError(
             f"database {connection.info.dbname!r} has the encoding {encoding}, and rpa needs UTF8: make another by "
@@ -169,8 +175,8 @@ def _is_set_read_only(connection: psycopg.Connection[Any]) -> bool:
     if connection.closed:
         return False
     return (
-        connection.info.parameter_status("default_transaction_read_only") == "on"
-        and connection.info.parameter_status("in_hot_standby") == "off"
+        reported(connection, "default_transaction_read_only") == "on"
+        and reported(connection, "in_hot_standby") == "off"
     )
 
 
