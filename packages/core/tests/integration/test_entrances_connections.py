@@ -65,7 +65,9 @@ def test_what_is_refused_or_undone_is_not_stored(shared: Database, flow: str, ki
     for keyed in (True, False):
         for chunk_size in (1000, 2):
             with KINDS[kind](shared.dsn) as caller:
-                with pytest.raises((InputError, psycopg.NotSupportedError), match="not valid JSON|codec not available"):
+                with pytest.raises(
+                    (InputError, psycopg.NotSupportedError), match=r"not valid JSON|codec not available"
+                ):
                     enqueue(caller.connection, flow, [*sent(n, keyed, "b"), bad], chunk_size=chunk_size)
                 caller.rollback()
             with KINDS[kind](shared.dsn) as caller:

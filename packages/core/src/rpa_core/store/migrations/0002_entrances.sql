@@ -81,23 +81,31 @@ BEGIN
 END $$;
 
 -- Set sequences that are behind their tables forward, and give unfinished chunks whose id a finished one has another.
--- Answers what was set forward, to where. Locks: waits for running enqueues, and keeps new ones waiting meanwhile (the
--- caller sets lock_timeout).
+-- Answers the sequences concerned, and the ids they hand out next. Locks: waits for running enqueues, and keeps new ones
+-- waiting meanwhile (the caller sets lock_timeout).
 CREATE FUNCTION rpa.advance_sequences() RETURNS TABLE (name text, next bigint) LANGUAGE plpgsql AS $$
-DECLARE behind record;
+DECLARE
+    behind boolean;
+    top    bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock(7499873, 1);
-    FOR behind IN SELECT s.name, s.highest FROM rpa.sequence_positions() s WHERE s.highest >= s.next LOOP
-        name := behind.name;
-        IF name = 'rpa.record_block' THEN
-            next := setval('rpa.record_block', (behind.highest - 1) / 1000 * 1000 + 1) + 1000;
-        ELSE
-            next := setval('rpa.chunk_id_seq', behind.highest) + 1;
-            UPDATE rpa.chunk c SET id = DEFAULT
-            WHERE EXISTS (SELECT FROM rpa.chunk_done d WHERE d.period = c.period AND d.id = c.id);
-        END IF;
+    SELECT s.name, s.highest >= s.next, s.highest INTO name, behind, top
+    FROM rpa.sequence_positions() s WHERE s.name = 'rpa.record_block';
+    IF behind THEN
+        next := setval('rpa.record_block', (top - 1) / 1000 * 1000 + 1) + 1000;
         RETURN NEXT;
-    END LOOP;
+    END IF;
+    SELECT s.name, s.highest >= s.next, s.highest INTO name, behind, top
+    FROM rpa.sequence_positions() s WHERE s.name = 'rpa.chunk_id_seq';
+    IF behind THEN
+        PERFORM setval('rpa.chunk_id_seq', top);
+    END IF;
+    UPDATE rpa.chunk c SET id = DEFAULT
+    WHERE EXISTS (SELECT FROM rpa.chunk_done d WHERE d.period = c.period AND d.id = c.id);
+    IF behind OR FOUND THEN
+        SELECT s.next INTO next FROM rpa.sequence_positions() s WHERE s.name = 'rpa.chunk_id_seq';
+        RETURN NEXT;
+    END IF;
 END $$;
 
 -- The first of 1,000 ids that only the caller's transaction has, for records of this period (which the caller has from
@@ -125,7 +133,9 @@ DECLARE
     child   text;
 BEGIN
     PERFORM pg_advisory_xact_lock(7499873, 1);
-    PERFORM rpa.advance_sequences();
+    IF EXISTS (SELECT FROM rpa.sequence_positions() s WHERE s.highest >= s.next) THEN
+        PERFORM rpa.advance_sequences();
+    END IF;
     UPDATE rpa.period SET closed_at = clock_timestamp() WHERE closed_at IS NULL;
     INSERT INTO rpa.period (id, opened_at, first_id) OVERRIDING SYSTEM VALUE
     SELECT coalesce(max(id), 0) + 1, clock_timestamp(),
