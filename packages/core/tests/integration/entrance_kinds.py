@@ -145,7 +145,7 @@ def _pooled(dsn: str) -> Iterator[Caller]:
 
 def _sqlalchemy(dsn: str, **options: Any) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
-        dsn.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool, **options
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn), poolclass=NullPool, **options
     )
 
 
