@@ -136,7 +136,7 @@ def test_old_and_new_workers_run_beside_each_other(
             f"SELECT count(*) FILTER (WHERE d.owner = 'old'), count(*) FILTER (WHERE d.owner <> 'old') {since}"
             " d.done_at > m.applied_at"
         )
-        return by_old >= 20 and by_new >= 20 and client.running and worker.running
+        return bool(by_old >= 20 and by_new >= 20 and client.running and worker.running)
 
     until(both, 60, "old and new workers to have worked on the new schema", engine.describe)
     engine.enqueue([{"n": 1}] * 500, key="new")

@@ -103,7 +103,7 @@ def main(what: str, dsn: str) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
-        (flow,) = connection.execute("SELECT rpa.flow_id(%s)", (FLOW,)).fetchone()
+        ((flow,),) = connection.execute("SELECT rpa.flow_id(%s)", (FLOW,)).fetchall()
         number = 0
         while not stop.is_set():
             if what == "enqueue":
