@@ -66,7 +66,7 @@ WHERE held.n <> d.n_moved
 _EPOCHS = "SELECT id, epoch, state FROM rpa.chunk"
 _DEAD = """
 SELECT (SELECT coalesce(sum(n_dead), 0) FROM rpa.chunk_done), (SELECT count(*) FROM rpa.dead_letter),
-       (SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable')
+       (SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable' AND discarded IS NULL)
 """
 
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rpa_core.checkpoints import Point
 from rpa_core.processing import suspects
-from rpa_core.store import lookup, retention
+from rpa_core.store import dead_letters, lookup, retention
 from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, Rejected, set_aside
 from rpa_core.store.ledger import Ledger
@@ -46,6 +46,11 @@ _ANY = st.integers(0, 7)
 # What becomes of a chunk's records, in turn: done, retry soon, retry later, set aside, unstorable.
 _PATTERN = st.sampled_from(["d", "dr", "dx", "wd", "db", "dxrd", "ddddb", "rx", "bwd"])
 _SHARE = st.sampled_from([4, 3, 2, 4, 1, 0])  # quarters of a chunk that were begun
+
+
+def _longer(payload: bytes) -> str:
+    """Another payload with the same serial."""
+    return f'{payload.decode()[:-1]}, "x{len(payload)}": 1}}'
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -357,11 +362,27 @@ class LedgerMachine(RuleBasedStateMachine):
         wanted = (
             len(dead[:1])
             if some
-            else checks.count(self.admin, "SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable'")
+            else checks.count(
+                self.admin, "SELECT count(*) FROM rpa.dead_letter WHERE kind <> 'unreadable' AND discarded IS NULL"
+            )
         )
         put_back = lookup.put_back(self.admin, FLOW, ids=ids)
         checks.expect("put back", put_back, wanted)
         self.model.put_back += put_back
+
+    @precondition(lambda self: self.model.dead or self.model.unreadable)
+    @rule(some=st.booleans(), corrects=st.booleans())
+    def discard_or_correct_dead(self, some: bool, corrects: bool) -> None:
+        """Dead letters are let go of, or get another payload and are queued again; all of them or one."""
+        dead = list(lookup.dead_letters(self.admin, FLOW))[: 1 if some else None]
+        if corrects:
+            new = [dead_letters.Correction(row.record_id, _longer(row.payload)) for row in dead]
+            corrected = dead_letters.correct(self.admin, FLOW, new).corrected
+            checks.expect("corrected", sorted(corrected), [row.record_id for row in dead])
+            self.model.put_back += len(corrected)
+        else:
+            counts = dead_letters.discard(self.admin, FLOW, ids=[row.record_id for row in dead])
+            checks.expect("discarded", sum(counts.values()), len(dead))
 
     @precondition(lambda self: self.ended and not self.late and self.rotations < 4)
     @rule(drops=st.booleans())
@@ -374,8 +395,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         closed = contents(self.admin)
         dropped = retention.drop_expired(self.admin, retention_days=0)
-        checks.expect("periods dropped", dropped, [period for period, (_, _, done) in closed.items() if done])
-        for serials, ended, _ in (closed[period] for period in dropped):
+        checks.expect("periods dropped", dropped, [period for period, (_, _, done, _) in closed.items() if done])
+        for serials, ended, _, discarded in (closed[period] for period in dropped):
+            self.model.put_back += discarded
             for serial in serials:
                 del self.model.committed[serial]
             for chunk, n_dead in ended.items():

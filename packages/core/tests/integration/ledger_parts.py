@@ -107,20 +107,23 @@ def outline_of(content: Contents) -> list[Outline]:
     return [Outline(row.id, len(row.payload)) for row in content.records] + content.unread
 
 
-def contents(connection: psycopg.Connection[Any]) -> dict[int, tuple[set[int], dict[int, int], bool]]:
-    """For each period that has closed: its records' serials, its ended chunks with what they set aside, if all is done.
+def contents(connection: psycopg.Connection[Any]) -> dict[int, tuple[set[int], dict[int, int], bool, int]]:
+    """For each period that has closed: its records' serials, its ended chunks with what they set aside, if all is done,
+    and how many of its records were discarded.
 
     What is all done may be dropped.
     """
-    closed: dict[int, tuple[set[int], dict[int, int], bool]] = {}
-    for period, serials, done in connection.execute(
+    closed: dict[int, tuple[set[int], dict[int, int], bool, int]] = {}
+    for period, serials, done, discarded in connection.execute(
         "SELECT p.id, array_remove(array_agg((r.payload->>'serial')::integer), NULL),"
-        " bool_and(r.id IS NULL OR s.record_id IS NOT NULL) FROM rpa.period p"
+        " bool_and(r.id IS NULL OR s.record_id IS NOT NULL OR d.discarded IS NOT NULL), count(d.discarded)"
+        " FROM rpa.period p"
         " LEFT JOIN rpa.record r ON r.period = p.id LEFT JOIN rpa.result s ON s.period = p.id AND s.record_id = r.id"
+        " LEFT JOIN rpa.dead_letter d ON d.period = p.id AND d.record_id = r.id"
         " WHERE p.closed_at IS NOT NULL GROUP BY p.id ORDER BY p.id"
     ).fetchall():
         ended = connection.execute("SELECT id, n_dead FROM rpa.chunk_done WHERE period = %s", (period,)).fetchall()
-        closed[period] = (set(serials), dict(ended), done)
+        closed[period] = (set(serials), dict(ended), done, discarded)
     return closed
 
 

@@ -36,7 +36,7 @@ def enqueue_batch(connection: psycopg.Connection, number: int) -> None:
             cursor.execute("SELECT accepted FROM rpa.enqueue(%s, %s::text[], %s::text[], true)", (FLOW, keys, payloads))
             return
         cursor.execute("SELECT rpa.flow_id(%s), rpa.open_period(), nextval('rpa.record_block')", (FLOW,))
-        flow, period, first = cursor.fetchone()
+        ((flow, period, first),) = cursor.fetchall()
         known = {row[0] for row in cursor.execute(_KNOWN, (keys, flow))}
         new = [(key, payload) for key, payload in zip(keys, payloads, strict=True) if key not in known]
         if not new:
