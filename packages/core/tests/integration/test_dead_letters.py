@@ -129,6 +129,8 @@ def test_what_is_discarded_is_counted_seen_and_leaves_with_its_period(set_aside_
     assert rpa("records", "failed", FLOW)[1] == f"nothing of {FLOW} is set aside\n"
     acts = [json.loads(line) for line in rpa("records", "history", FLOW, "--json")[1].splitlines()]
     assert [(act["n"], act["kinds"]) for act in acts] == [(200, {"unreadable": 200}), (1, {"rejected": 1})]
+    exact = json.loads(rpa("records", "status", FLOW, "--exact", "--json")[1])[FLOW]
+    assert (exact["ready"], exact["set_aside"], exact["discarded"]) == (4, 0, 201)
     assert _place(dsn) == [(1, 205)]
     ledger = open_ledger(dsn)
     end(ledger, take(ledger))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from rpa_core.errors import StoreUnavailable
@@ -51,21 +52,26 @@ def old(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield made
 
 
+def _contents(connection: psycopg.Connection[Any]) -> list[list[dict[str, Any]]]:
+    tables = ("flow", "period", "record", "result", "chunk_done", "request")
+    return [
+        [row for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM rpa.{table} t ORDER BY t::text".encode())]
+        for table in tables
+    ]
+
+
 @pytest.mark.requirement("R8.2", "D4")
 def test_rows_of_every_table_come_through(old: Database) -> None:
     """Queued, done, set aside, remembered: each is as it was, and can be worked on, shown and discarded."""
     with connect(old.dsn) as connection:
         connection.execute(_ROWS)
-        before = [
-            connection.execute(f"SELECT * FROM rpa.{table}".encode()).fetchall()
-            for table in ("flow", "period", "record", "result", "chunk_done", "request")
-        ]
+        before = _contents(connection)
     assert migrate(old.dsn) == [one.label for one in status(old.dsn)][1:]
     with connect(old.dsn) as connection:
-        assert before == [
-            connection.execute(f"SELECT * FROM rpa.{table}".encode()).fetchall()
-            for table in ("flow", "period", "record", "result", "chunk_done", "request")
-        ]
+        after = _contents(connection)
+        assert [
+            [row | old_row for row, old_row in zip(*rows, strict=True)] for rows in zip(after, before, strict=True)
+        ] == after
         found = [lookup.record_status(connection, "act", f"k{n}") for n in range(1, 6)]
         assert [status.state for status in found if status] == ["done", "ready", "ready", "ready", "set_aside"]
         ledger = Ledger(connection, flow="act", owner="new", ttl_s=10)

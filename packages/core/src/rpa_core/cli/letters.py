@@ -132,7 +132,7 @@ def _show_letter(row: DeadLetterRow, as_json: bool) -> None:
 @click.command("show")
 @click.argument("flow", type=FLOW)
 @click.argument("key", required=False, type=KEY)
-@click.option("--id", "record_id", type=int, help="By record id instead of KEY.")
+@click.option("--id", "record_id", type=click.IntRange(0, 2**63 - 1), help="By record id instead of KEY.")
 @_json_option
 @database_option
 def show_command(flow: str, key: str | None, record_id: int | None, as_json: bool, database: str | None) -> None:
@@ -317,7 +317,7 @@ def discard_command(
 
 @click.command("history")
 @click.argument("flow", required=False, type=FLOW)
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True)
 @_json_option
 @database_option
 def history_command(flow: str | None, limit: int, as_json: bool, database: str | None) -> None:

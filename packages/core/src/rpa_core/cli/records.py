@@ -137,12 +137,12 @@ def _column_check(flow: str) -> Any:
 @command.command("status")
 @click.argument("flow", required=False, type=FLOW)
 @click.argument("key", required=False, type=KEY)
-@click.option("--exact", is_flag=True, help="Count the results too; reads all of them.")
+@click.option("--exact", is_flag=True, help="Count what is done and discarded, too; reads all of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @database_option
 def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool, database: str | None) -> None:
     """Show the queue of every flow, or of FLOW; with KEY, one record and its outcome."""
-    from rpa_core.store.lookup import done_counts, flow_depths, used_flows
+    from rpa_core.store.lookup import discarded_counts, done_counts, flow_depths, used_flows
 
     with _connection(database) as connection:
         if flow is not None:
@@ -153,11 +153,13 @@ def status_command(flow: str | None, key: str | None, exact: bool, as_json: bool
         used = used_flows(connection)
         depths = {name: one for name, one in flow_depths(connection).items() if name in used and flow in (None, name)}
         done = done_counts(connection) if exact else {}
+        discarded = discarded_counts(connection) if exact else {}
     rows = {
         name: {
             **{field: getattr(depth, field) for field in ("ready", "waiting", "leased")},
             **({"done": done.get(name, 0)} if exact else {}),
             "set_aside": depth.dead,
+            **({"discarded": discarded.get(name, 0)} if exact else {}),
             "oldest_s": round(depth.oldest_age_s, 1),
             "paused": depth.paused,
         }

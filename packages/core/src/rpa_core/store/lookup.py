@@ -111,6 +111,11 @@ def done_counts(connection: psycopg.Connection[Any]) -> dict[str, int]:
     return {name: int(n) for name, n in connection.execute(statements("lookup")["done_counts"])}
 
 
+def discarded_counts(connection: psycopg.Connection[Any]) -> dict[str, int]:
+    """Discarded records per flow that are still kept, exact; reads all dead letters."""
+    return {name: int(n) for name, n in connection.execute(statements("lookup")["discarded_counts"])}
+
+
 def used_flows(connection: psycopg.Connection[Any]) -> set[str]:
     """Flows that have records, had some within the retention, or are paused."""
     return {name for (name,) in connection.execute(statements("lookup")["used_flows"])}

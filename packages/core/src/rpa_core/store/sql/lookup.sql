@@ -34,6 +34,11 @@ SELECT f.name, count(*) FROM rpa.result s
 JOIN rpa.record r ON r.period = s.period AND r.id = s.record_id
 JOIN rpa.flow f ON f.id = r.flow GROUP BY f.name;
 
+-- name: discarded_counts
+-- How many records of each flow were discarded and are still kept: a scan, not for monitoring.
+SELECT f.name, count(*) FROM rpa.dead_letter d JOIN rpa.flow f ON f.id = d.flow
+WHERE d.discarded IS NOT NULL GROUP BY f.name;
+
 -- name: find_keys
 -- Records by their keys.
 SELECT r.id, r.period, f.id, r.key, r.enqueued_at FROM rpa.flow f JOIN rpa.record r ON r.flow = f.id
