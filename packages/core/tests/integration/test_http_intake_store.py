@@ -141,6 +141,28 @@ def test_a_record_can_be_looked_up_by_its_key(surface: Surface) -> None:
     assert surface.get("/records/nope/a")[0] == 404
 
 
+@pytest.mark.requirement("N2", "N5")
+def test_a_record_that_was_looked_up_is_where_it_is(surface: Surface) -> None:
+    """A result keeps its digits; what nothing lists is `unknown`, and what was discarded is that, never `ready`."""
+    surface.post(b'{"id":"a"}\n{"id":"b"}\n', query="?key=id")
+    with psycopg.connect(surface.dsn) as connection:
+        connection.execute("DELETE FROM rpa.chunk")
+        connection.execute(
+            "INSERT INTO rpa.result (record_id, chunk_id, period, data) SELECT id, 1, period,"
+            " '{\"n\": 123456789012345678901234567890}' FROM rpa.record WHERE key = 'a'"
+        )
+    body = surface.get("/records/rpa1/a")[1]
+    assert (body["state"], body["result"]) == ("done", {"n": 123456789012345678901234567890})
+    assert surface.get("/records/rpa1/b")[1]["state"] == "unknown"
+    with psycopg.connect(surface.dsn) as connection:
+        connection.execute(
+            "INSERT INTO rpa.dead_letter (record_id, period, flow, kind, tries, reasons, discarded)"
+            " SELECT id, period, flow, 'rejected', 1, ARRAY['no'], 1 FROM rpa.record WHERE key = 'b'"
+        )
+    body = surface.get("/records/rpa1/b")[1]
+    assert (body["state"], body["reasons"]) == ("discarded", ["no"])
+
+
 @pytest.mark.requirement("R8.7")
 @pytest.mark.parametrize("bad_at", [0, 1, 1500, 4999])
 def test_one_bad_line_anywhere_loads_nothing(surface: Surface, bad_at: int) -> None:
