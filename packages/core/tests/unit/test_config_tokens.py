@@ -94,7 +94,7 @@ def test_tokens_write_to_their_own_flow_unless_more_is_given() -> None:
             for each in presented(grants, token)
             for right in ("write", "read", "health")
             for flow in ("own", "other")
-            if each.permits(right, flow)  # type: ignore[arg-type]  # one of three texts
+            if each.permits(right, flow)
         }
 
     assert may(SOUND) == {("write", "own")}

@@ -11,6 +11,7 @@ import pytest
 
 from rpa_core.prefect import entries
 from rpa_core.prefect.model import Counts, Run, new_run, timestamp
+from rpa_core.resilience.spool.model import New
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123456, tzinfo=UTC)
 
@@ -45,7 +46,7 @@ def test_entries_are_whole_ordered_and_fixed() -> None:
     assert {each.stream for each in made} == {run.id}
     assert {each.kind for each in made} == {"prefect"}
     assert [each.keep for each in made] == [True, False, False, True, True]
-    letters = [entries.read(each.body) for each in made]
+    letters = [_read(each) for each in made]
     assert {letter.run for letter in letters} == {run}
     assert letters[1].data["lines"] == [list(line)]
     assert letters[2].data["id"] == run.unique("progress:3")
@@ -59,7 +60,7 @@ def test_a_runs_own_word_and_that_of_another_are_told_apart() -> None:
     """They share the entry's id, so that the first one put stands, and differ in their transition."""
     own, other = entries.end(_run(), "crashed", "", {}), entries.end(_run(), "crashed", "", {}, by_another=True)
     assert own.id == other.id
-    assert entries.read(own.body).data["transition"] != entries.read(other.body).data["transition"]
+    assert _read(own).data["transition"] != entries.read(other.body).data["transition"]
 
 
 @pytest.mark.requirement("R8.3")
@@ -83,7 +84,7 @@ def test_artifact_keys_are_what_prefect_takes(flow: str) -> None:
 def test_the_summary_is_one_table() -> None:
     """Messages with bars and newlines stay in their cell."""
     made = entries.summary(_run(), "failed", "a | b\nc", timestamp(NOW), Counts(3, 2, 1, 0), 1.5)
-    rows = entries.read(made.body).data["markdown"].splitlines()
+    rows = _read(made).data["markdown"].splitlines()
     assert r"| Ended | failed: a \| b c |" in rows
     assert "| Set aside | 1 |" in rows
     assert "| Done per second | 2.0 |" in rows
@@ -95,3 +96,8 @@ def test_times_are_utc_with_microseconds() -> None:
     """Whatever zone they come in."""
     there = NOW.astimezone(timezone(timedelta(hours=5)))
     assert timestamp(there) == timestamp(NOW) == "2026-11-21T10:00:00.123456Z"
+
+
+def _read(new: New) -> entries.Letter:
+    assert isinstance(new.body, bytes)
+    return entries.read(new.body)
