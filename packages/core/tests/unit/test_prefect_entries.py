@@ -60,7 +60,7 @@ def test_a_runs_own_word_and_that_of_another_are_told_apart() -> None:
     """They share the entry's id, so that the first one put stands, and differ in their transition."""
     own, other = entries.end(_run(), "crashed", "", {}), entries.end(_run(), "crashed", "", {}, by_another=True)
     assert own.id == other.id
-    assert _read(own).data["transition"] != entries.read(other.body).data["transition"]
+    assert _read(own).data["transition"] != _read(other).data["transition"]
 
 
 @pytest.mark.requirement("R8.3")

@@ -15,6 +15,7 @@ The first restart does not wait: the platform has waited already. From the secon
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -75,6 +76,8 @@ class Lives:
             return ()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._folder.is_symlink():
+                raise OSError(errno.ELOOP, f"{self._folder} is a link")
             found = self._look_back(self._folder)
             self._mark(self._folder)
         except OSError as error:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from rpa_core.errors import RpaError
 from rpa_core.resilience.spool.model import SpoolFull
@@ -45,6 +46,12 @@ class NewerSpool(RpaError):
     """The file was written by a newer version, which can read it."""
 
     code = "SPL003"
+
+
+class _Foreign(sqlite3.DatabaseError):
+    """A database of another program."""
+
+    sqlite_errorcode = sqlite3.SQLITE_NOTADB
 
 
 class Database:
@@ -167,6 +174,8 @@ class Database:
             self._begin()
             return
         new = _touch(self.path)
+        if not new and _is_foreign(self.path):  # before a pragma changes it
+            raise _Foreign(f"{self.path.name} is some other database")
         self._writer = _connect(self.path)
         try:
             self._writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -225,7 +234,7 @@ class Database:
         aside = set_aside(path)
         try:
             self._open()
-            saved = self.write(lambda db: salvage(aside, db))
+            saved = 0 if isinstance(error, _Foreign) else self.write(lambda db: salvage(aside, db))
         except sqlite3.Error as again:
             raise DiskFull(f"the spool cannot be opened: {again}") from again
         logger.error(
@@ -283,6 +292,21 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         answer = _integrity(db)
     if answer != "ok":
         raise damaged(answer)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is a sound database of another program. Only reads, and creates no file beside it."""
+    with path.open("rb") as file:
+        head = file.read(72)
+    if not head.startswith(b"SQLite format 3\0") or int.from_bytes(head[68:72]) == _APPLICATION:
+        return False
+    address = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    try:
+        with closing(connect(address, timeout_s=_BUSY_S, uri=True)) as db:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error:  # a damaged one, or one whose layout still is in its log
+        return False
+    return bool(tables)
 
 
 def _integrity(db: sqlite3.Connection) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,13 +63,16 @@ class _Folder:
 
     def found(self) -> list[Path]:
         """Every spool of the flow."""
-        return sorted(self.path.glob(f"{_safe(self.flow)}.*{SUFFIX}"))
+        return sorted(path for path in self.path.glob(f"{_safe(self.flow)}.*{SUFFIX}") if _is_plain(path))
 
     def sweep(self) -> None:
         """Remove what a process left that died between removing a spool and the files beside it."""
         for beside in self.path.glob(f"{_safe(self.flow)}.*{SUFFIX}-*"):
             spool = beside.with_name(beside.name.rpartition("-")[0])
-            lock = None if spool.exists() else try_lock(spool)
+            try:
+                lock = None if spool.exists() else try_lock(spool)
+            except OSError:  # something else has the lock's name: the next start asks again
+                continue
             if lock is not None:
                 remove = not spool.exists()
                 if remove:
@@ -234,6 +238,7 @@ def _begin(folder: _Folder, path: Path, owner: str, reserve_bytes: int) -> Spool
     reserve = Reserve(reserve_path(path), reserve_bytes)
     try:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close_to_strangers(folder.path)
         with ExitStack() as undo:
             lock = _own_lock(path)
             undo.callback(lock.release, remove=True)
@@ -246,6 +251,37 @@ def _begin(folder: _Folder, path: Path, owner: str, reserve_bytes: int) -> Spool
         return None
     reserve.make()
     return Spools(own, folder, lock=lock, reserve=reserve)
+
+
+def _close_to_strangers(folder: Path) -> None:
+    """Take the right to write from users that have no business here, or raise SpoolUnusable.
+
+    A folder of root, as orchestrators mount volumes, is only reported: this process cannot change it, and in its
+    container it is alone.
+    """
+    found = folder.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & stat.S_IWOTH:
+        return
+    if found.st_uid == os.geteuid():
+        folder.chmod(0o700)
+        text = f"{folder} could be written by every user ({mode:04o}): it is 0700 now"
+    elif found.st_uid == 0:
+        text = f"{folder} can be written by every user ({mode:04o}); chmod it to 0700 and give it to this user"
+    else:
+        why = f"every user can write to it ({mode:04o}), and user {found.st_uid} owns it"
+        raise SpoolUnusable(
+            (f"CONTAINER_SPOOL_DIR  {folder}: {why}; give it to this user and chmod it to 0700  [SPL002]",)
+        )
+    logger.warning("%s", text, extra={"event.action": "spool.folder_open"})
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether it is a file of its own: a link may lead to what is not ours to change."""
+    if path.is_symlink():
+        logger.debug("%s is a link and is left alone", path)
+        return False
+    return path.is_file()
 
 
 def _own_lock(path: Path) -> OwnerLock:

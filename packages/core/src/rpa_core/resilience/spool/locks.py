@@ -36,7 +36,7 @@ def lock_path(spool: Path) -> Path:
 def try_lock(spool: Path) -> OwnerLock | None:
     """The lock of a spool, or None while somebody else has it. Raises OSError."""
     path = lock_path(spool)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_at(path, descriptor):
@@ -53,7 +53,7 @@ def try_lock(spool: Path) -> OwnerLock | None:
 def is_locked(spool: Path) -> bool:
     """Whether the owner of a spool lives. Raises OSError."""
     try:
-        descriptor = os.open(lock_path(spool), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lock_path(spool), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:

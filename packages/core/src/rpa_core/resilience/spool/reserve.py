@@ -27,7 +27,7 @@ class Reserve:
     @property
     def held(self) -> bool:
         """Whether the space is taken up now."""
-        return self._path.exists()
+        return self._path.is_file() and not self._path.is_symlink()
 
     def release(self) -> bool:
         """Give the space back; whether there was any."""
@@ -63,7 +63,7 @@ class Reserve:
 
 
 def _allocate(path: Path, size_bytes: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, size_bytes)
     finally:
