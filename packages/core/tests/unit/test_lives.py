@@ -192,3 +192,14 @@ def test_no_wait_without_a_cap_and_no_memory_without_a_folder(tmp_path: Path) ->
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     assert Worker(in_the_way).crash() == []
+
+
+@pytest.mark.requirement("R7.1")
+def test_a_linked_folder_is_not_followed(tmp_path: Path) -> None:
+    """No marker is made where a link leads; the worker goes on without a memory of its crashes."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "lives").symlink_to(elsewhere)
+    worker = Worker(tmp_path)
+    assert [worker.crash(), worker.crash()] == [[], []]
+    assert list(elsewhere.iterdir()) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -178,3 +180,76 @@ def test_a_folder_that_is_none_is_explained(tmp_path: Path) -> None:
     (problem,) = caught.value.problems
     assert problem.startswith(f"CONTAINER_SPOOL_DIR  {tmp_path}/file/spools cannot be written by user ")
     assert "mount a volume there" in problem
+
+
+@pytest.mark.requirement("R7.1", "R2.3")
+def test_a_folder_that_everyone_can_write_to_is_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is made 0700, with a line that says so; one that only a group shares is left as it is."""
+    tmp_path.chmod(0o777)
+    begin(tmp_path, "a").close()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert "could be written by every user (0777): it is 0700 now" in caplog.text
+    caplog.clear()
+    tmp_path.chmod(0o2770)
+    begin(tmp_path, "b").close()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o2770
+    assert "every user" not in caplog.text
+
+
+@pytest.mark.requirement("R7.1", "R2.3")
+def test_a_folder_of_another_user_that_everyone_can_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could exchange every file; one of root, as a volume is mounted, is used and reported."""
+    tmp_path.chmod(0o777)
+    owner = os.geteuid() or 12345
+    if os.geteuid() == 0:
+        os.chown(tmp_path, owner, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(SpoolUnusable, match=rf"every user can write to it \(0777\), and user {owner} owns it.*SPL002"):
+        begin(tmp_path, "a")
+
+
+@pytest.mark.requirement("R7.1", "R2.3")
+@pytest.mark.parametrize("suffix", [".spool-lock", ".spool-reserve"])
+def test_links_beside_a_spool_are_not_followed(tmp_path: Path, suffix: str) -> None:
+    """Nothing is made or emptied where a link in the folder leads."""
+    folder, elsewhere = tmp_path / "spool", tmp_path / "elsewhere"
+    folder.mkdir(mode=0o700)
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    for name, target in (("dangling", elsewhere), ("b", precious)):
+        (folder / f"f.l.{name}{suffix}").symlink_to(target)
+    (folder / "f.l.dangling.spool").write_bytes(b"")
+    try:
+        begin(folder, "b").close()
+    except SpoolUnusable as error:
+        assert "SPL002" in str(error)  # noqa: PT017 - refused or done without: both leave the target alone
+    assert not elsewhere.exists()
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.requirement("R7.1", "R2.3")
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_database_of_another_program_is_not_changed(tmp_path: Path, linked: bool) -> None:
+    """Linked into the folder it is left alone; copied there it is put aside, byte for byte."""
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o700)
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as db, db:
+        db.execute("CREATE TABLE theirs (n)")
+        db.execute("INSERT INTO theirs VALUES (1)")
+    content = foreign.read_bytes()
+    if linked:
+        (folder / "f.l.old.spool").symlink_to(foreign)
+    else:
+        (folder / "f.l.old.spool").write_bytes(content)
+    begin(folder, "new").close()
+    if linked:
+        assert (folder / "f.l.old.spool").is_symlink()
+    else:
+        (aside,) = folder.glob("*.damaged-*")
+        assert aside.read_bytes() == content
+    assert foreign.read_bytes() == content
+    assert names(tmp_path) == {"spool", "foreign.db"}
