@@ -42,6 +42,7 @@ _RECORDS = "/records/"
 _OTHER_METHODS = ["POST", "PUT", "PATCH", "DELETE"]
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _MOST_HEADERS = 100
+_HEADER_BYTES = 32 * 1024
 _DUTY = 9.0  # a scrape may cost a tenth of the time: after one that took t, the next begins 9 t later
 _LONGEST_REST_S = 1.0
 
@@ -88,8 +89,9 @@ class _Front:
 
 def _refusal(headers: list[tuple[bytes, bytes]]) -> Response | None:
     close = {"connection": "close"}
-    if len(headers) > _MOST_HEADERS:
-        return problem(431, "too-many-headers", f"more than {_MOST_HEADERS} header fields", headers=close)
+    if len(headers) > _MOST_HEADERS or sum(len(name) + len(text) for name, text in headers) > _HEADER_BYTES:
+        detail = f"more than {_MOST_HEADERS} header fields, or than {_HEADER_BYTES} bytes in them"
+        return problem(431, "too-many-headers", detail, headers=close)
     names = {name for name, _ in headers}
     if {b"transfer-encoding", b"content-length"} <= names:  # RFC 9112, 6.1: perhaps an attempt to smuggle a request
         detail = "Transfer-Encoding and Content-Length in one request; send one of them"
@@ -127,10 +129,8 @@ async def _misdirected(request: Request) -> Response:
     flow = request.path_params["flow"][:80]
     post, get = f"POST /records/{flow}", f"GET /records/{flow}/KEY"
     if "key" in request.path_params:
-        detail = (
-            f"post records to /records/{flow}, without anything behind it; `?key=FIELD` names the field of their keys"
-        )
-        return problem(405, "method-not-allowed", f"{detail}; {get} shows one record", headers={"allow": "GET, HEAD"})
+        detail = f"{post}, with nothing behind it, takes records in (?key=FIELD names their keys); {get} shows one"
+        return problem(405, "method-not-allowed", detail, headers={"allow": "GET, HEAD"})
     return problem(405, "method-not-allowed", f"{post} takes records in; {get} shows one", headers={"allow": "POST"})
 
 
