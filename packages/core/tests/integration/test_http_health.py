@@ -8,13 +8,18 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rpa_core.cli.health import run as health
+from rpa_core.config.models import ContainerConfig, HealthCheckConfig
 from rpa_core.errors import ConfigError, UsageError
+from rpa_core.health import ports
 from rpa_core.health.http_config import HttpConfig
 from rpa_core.health.model import Check, Finding
 from rpa_core.health.monitor import HealthMonitor
@@ -167,6 +172,60 @@ def test_a_port_that_is_taken_is_a_configuration_error(server: HttpServer, monit
         HttpServer(HttpConfig(host="203.0.113.1", port=0), monitor).start()
     with pytest.raises(UsageError, match="before start"):
         _ = HttpServer(HttpConfig(port=0), monitor).port
+
+
+@pytest.mark.requirement("R1.1", "R5.1")
+def test_a_default_port_that_is_taken_moves_on(
+    server: HttpServer, monitor: HealthMonitor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To one of the next ports, with a line that says so; an address that is not this machine's is still an error."""
+    others = [HttpServer(HttpConfig(port=server.port, move_on=True), monitor) for _ in range(3)]
+    try:
+        with caplog.at_level("INFO"):
+            for other in others:
+                other.start()
+        assert len({server.port, *(other.port for other in others)}) == 4
+        assert f"listening on http://127.0.0.1:{others[0].port}, because port {server.port} is taken" in caplog.text
+        assert {ask(other.port, "/livez")[0] for other in others} == {200}
+    finally:
+        for other in others:
+            other.stop()
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        HttpServer(HttpConfig(host="203.0.113.1", port=8080, move_on=True), monitor).start()
+
+
+@pytest.mark.requirement("R1.1", "R5.1")
+@pytest.mark.parametrize(("given", "moves"), [({}, True), ({"port": 8080}, False), ({"port": 0}, False)])
+def test_only_a_port_that_nobody_set_moves_on(given: dict[str, int], moves: bool) -> None:
+    """One that was set is what something else will ask."""
+    config = ContainerConfig(flow_name="f", health_check_config=HealthCheckConfig(**given))  # type: ignore[arg-type]  # the port alone
+    assert HttpConfig.from_container(config).move_on is moves
+
+
+@pytest.mark.requirement("R5.1")
+def test_rpa_health_finds_the_port_that_was_taken(
+    server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker whose port no variable names writes it down; of several the flow's is asked, the others are named."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    end = [ports.announce("rpa1", server.port), ports.announce("rpa2", 1), ports.announce("rpa3", 2)]
+    assert health(["--scope", "live"], {"CONTAINER_FLOW_NAME": "rpa1"}) == 0
+    assert health(["--scope", "live"], {"CONTAINER_HEALTH_PORT": str(server.port)}) == 0
+    assert "another worker" not in capsys.readouterr().err
+    assert health(["--scope", "live"], {}) == 1
+    assert f"another worker, of rpa1, listens on port {server.port}" in capsys.readouterr().err
+    end.pop()()
+    end.pop()()
+    assert health(["--scope", "live"], {"CONTAINER_HEALTH_PORT": "0"}) == 0
+    end.pop()()
+    assert ports.announced() == []
+    (folder,) = tmp_path.iterdir()
+    (folder / "1-7.json").write_text('[1, "killed", 7]')
+    assert ports.announced() == []
+    assert list(folder.iterdir()) == []  # what a killed worker left goes
+    folder.chmod(0o777)
+    ports.announce("rpa1", server.port)()
+    assert ports.announced() == []  # strangers may write there
 
 
 @pytest.mark.requirement("R5.1")

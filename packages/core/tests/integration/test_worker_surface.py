@@ -126,3 +126,22 @@ def test_a_paused_flow_waits_and_goes_on(engine: Engine) -> None:
     assert '"paused": true' in shown.log_text()
     assert engine.rpa("records", "resume", "act").wait(20) == 0
     assert engine.settle() == {"done": 400}
+
+
+@pytest.mark.requirement("R1.1", "R5.1")
+def test_a_second_worker_of_a_machine_starts(engine: Engine) -> None:
+    """Neither was given a port: both listen, on ports of their own, and work."""
+    workers = [engine.start(health_port=""), engine.start(health_port="")]
+    for worker in workers:
+        worker.wait_started()
+    assert len({worker.port for worker in workers}) == 2
+    assert [worker.get("/health/live").status for worker in workers] == [200, 200]
+
+
+@pytest.mark.requirement("R1.2", "R5.2")
+def test_metrics_can_be_turned_off(engine: Engine) -> None:
+    """CONTAINER_METRICS_ENABLED=false: the page is gone, the worker works."""
+    worker = engine.start(metrics_enabled="false")
+    assert worker.get("/metrics").status == 404
+    engine.enqueue([{"n": 1}])
+    assert engine.settle() == {"done": 1}

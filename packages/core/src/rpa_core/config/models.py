@@ -84,7 +84,13 @@ class HealthCheckConfig(Section):
     """The HTTP surface and the checks behind it."""
 
     host: Text = variable("HEALTH_HOST", "127.0.0.1", "Address to listen on; images set 0.0.0.0")
-    port: int = variable("HEALTH_PORT", 8080, "Port to listen on; 0 = any free one", ge=0, le=65535)
+    port: int = variable(
+        "HEALTH_PORT",
+        8080,
+        "Port to listen on; 0 = any free one; unset = 8080, or the next one that is free",
+        ge=0,
+        le=65535,
+    )
     interval_s: Seconds = variable("HEALTH_INTERVAL", 3.0, "Time between background checks", ge=0.1, le=3600)
     timeout_s: Seconds = variable("HEALTH_TIMEOUT", 2.0, "Time one check may take", gt=0, le=300)
     heartbeat_max_age_s: Seconds = variable(
