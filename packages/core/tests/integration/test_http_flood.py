@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, suppress
 
 import pytest
+from prometheus_client import Metric
 
 from rpa_core.config.tokens import grant
 from rpa_core.health.http_config import HttpConfig
@@ -65,13 +66,18 @@ def intake() -> Iterator[SlowIntake]:
 
 
 @pytest.fixture
-def serve(intake: SlowIntake) -> Iterator[Callable[..., int]]:
+def metrics() -> Metrics:
+    return Metrics(flow="rpa1")
+
+
+@pytest.fixture
+def serve(intake: SlowIntake, metrics: Metrics) -> Iterator[Callable[..., int]]:
     """Start a surface; returns its port."""
     servers: list[HttpServer] = []
 
     def start(**settings: float) -> int:
         config = HttpConfig(port=0, grants=(grant(TOKEN, ["*"], ["write", "read"]),), **settings)  # type: ignore[arg-type]  # numbers
-        servers.append(HttpServer(config, HealthMonitor(), Metrics(flow="rpa1"), intake))
+        servers.append(HttpServer(config, HealthMonitor(), metrics, intake))
         servers[-1].start()
         return servers[-1].port
 
@@ -177,6 +183,43 @@ def test_a_client_that_reads_nothing_is_cut(serve: Callable[..., int], kind: str
         client.settimeout(10)
         client.sendall(KINDS[kind])
         until(lambda: _is_cut(client), 20, "the server to close the connection")
+
+
+class CountedCollector:
+    """Counts how often it was asked; does not come back before `over`."""
+
+    def __init__(self, over: threading.Event) -> None:
+        self._over = over
+        self.times = 0
+
+    def collect(self) -> Iterator[Metric]:
+        self.times += 1
+        self._over.wait(60)
+        yield from ()
+
+
+@pytest.mark.requirement("R5.2", "R6.5")
+def test_many_scrapes_share_one_encoding(serve: Callable[..., int], metrics: Metrics) -> None:
+    """Fifty at once, behind one that is under way: one more for all of them, and each gets its page."""
+    over = threading.Event()
+    collector = CountedCollector(over)
+    port = serve()
+    over.set()
+    metrics.registry.register(collector)  # asks it for its names
+    over.clear()
+    collector.times = 0
+    statuses: list[int] = []
+    scrapes = [threading.Thread(target=lambda: statuses.append(probe(port, "/metrics"))) for _ in range(50)]
+    scrapes[0].start()
+    until(lambda: collector.times == 1, 20, "the first scrape")
+    for scrape in scrapes[1:]:
+        scrape.start()
+    assert [probe(port) for _ in range(20)] == [200] * 20
+    over.set()
+    for scrape in scrapes:
+        scrape.join()
+    assert statuses == [200] * 50
+    assert collector.times <= 10  # 50, were each to have its own
 
 
 @pytest.mark.requirement("R6.5")

@@ -162,6 +162,7 @@ def test_near_misses_are_answered_with_the_way(port: int) -> None:
         ("text/csv; header=absent", 422, "application/x-ndjson"),
         ("text/csv; header=none", 422, "header=none"),
         ("text/csv; delimiter=;", 415, "charset, header"),
+        (f"text/csv; charset={'x' * 20_000}", 415, "is not taken"),
         ("text/csv; charset=utf-8; charset=latin-1", 415, "twice"),
         ("application/x-ndjson; header=absent", 415, "'header'"),
         ("application/json; charset=latin-1", 415, "JSON is UTF-8"),

@@ -31,6 +31,7 @@ _PARAMETERS = {
     Format.CSV: ("charset", "header"),
     Format.TSV: ("charset", "header"),
 }
+_MAX_CHARSET_CHARS = 40
 _MAX_IDEMPOTENCY_KEY_CHARS = 255
 _RETRY_SOON_S = 1.0
 _WAY_OUT = {
@@ -133,6 +134,8 @@ def content_type(request: Request) -> tuple[Format, str]:
         )
         raise Refused(problem(422, "header-required", detail))
     charset = given.get("charset") or "utf-8"
+    if len(charset) > _MAX_CHARSET_CHARS:  # Python keeps every name that it was asked for
+        raise _unsupported(f"charset {charset[:_MAX_CHARSET_CHARS]!r}... is not taken; use utf-8, or another known one")
     if form in (Format.JSON, Format.NDJSON) and charset.lower() not in ("utf-8", "utf8", "us-ascii"):
         raise _unsupported(f"charset {charset[:40]!r} is not taken: JSON is UTF-8 (RFC 8259)")
     return form, charset
