@@ -38,7 +38,7 @@ class ResourceReader:
         from rpa_core.config.cgroup import memory_usage_bytes, read_limits
 
         limit = read_limits().memory_bytes or 0
-        used = (memory_usage_bytes() if limit else None) or self._resident_bytes()
+        used = (memory_usage_bytes() if limit else None) or resident_bytes(self._proc)
         return ResourceStatus(
             cpu_usage_percent=round(self._cpu_percent(), 1),
             memory_usage_mb=round(used / _MIB, 1),
@@ -53,12 +53,6 @@ class ResourceReader:
             then, before = self._last
             self._last = (now, used)
         return 100.0 * (used - before) / (now - then) if now > then else 0.0
-
-    def _resident_bytes(self) -> int:
-        try:
-            return int((self._proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, ValueError, IndexError):  # not Linux
-            return 0
 
     def _disk_used_bytes(self) -> int:
         try:
@@ -96,3 +90,11 @@ def _link(path: Path) -> str:
         return str(path.readlink())
     except OSError:  # closed in between
         return ""
+
+
+def resident_bytes(proc: Path = Path("/proc/self")) -> int:
+    """Memory of this process alone; 0 where the platform does not tell."""
+    try:
+        return int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from rpa_core.config.cgroup import memory_usage_bytes
+from rpa_core.config.cgroup import memory_usage_bytes, read_limits
+from rpa_core.health.resources import resident_bytes
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.backpressure import Gate
 from rpa_core.store.lookup import FlowDepth
@@ -27,6 +28,8 @@ class Gates:
         self._high = high
         self._low = low
         self._memory_bytes = memory_bytes
+        # A limit of the cgroup is used up by all that is in it; one that a variable sets is this process's own.
+        self._group_has_it = memory_bytes is not None and read_limits().memory_bytes == memory_bytes
         self._metrics = metrics
         self._guard = threading.Lock()
         self._queues: dict[str, Gate] = {}
@@ -65,7 +68,8 @@ class Gates:
                 self._metrics.queue_records.labels(flow=flow, state=state).set(getattr(depth, state))
             self._metrics.queue_oldest_age.labels(flow=flow).set(depth.oldest_age_s)
         if self._memory_bytes:
-            self._update(self.memory, (memory_usage_bytes() or 0) / self._memory_bytes)
+            used = memory_usage_bytes() if self._group_has_it else resident_bytes()
+            self._update(self.memory, (used or 0) / self._memory_bytes)
 
     def _update(self, gate: Gate, level: float) -> None:
         if gate.update(level):
