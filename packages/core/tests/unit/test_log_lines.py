@@ -270,7 +270,59 @@ def test_the_console_format_reads_well() -> None:
     text = stream.getvalue()
     assert "hidden" not in text
     assert "rpa.records=5" in text.splitlines()[0]
-    assert text.rstrip().endswith("ValueError: boom")
+    assert text.rstrip().endswith("    ValueError: boom")
+
+
+@pytest.mark.requirement("R5.3", "R7.2")
+def test_nothing_that_is_logged_forges_a_line_or_steers_a_terminal() -> None:
+    """In a message, an argument, an extra and a traceback; in the console format. JSON has escapes of its own."""
+    hostile = "a\nINJECTED 12:00:00.000 CRITICAL root \x1b[2J\x9b\u202e\u2028\r\x00\ud800"
+    stream = io.StringIO()
+    logs = configure("console", "info", stream=stream, hooks=False)
+    log = logging.getLogger("rpa.worker")
+    log.info("aside %s", hostile, extra={"rpa.key": hostile, f"odd{hostile}": [hostile]})
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        log.exception(hostile)
+    logs.stop()
+    lines = stream.getvalue().splitlines()
+    assert sum(not line.startswith("    ") for line in lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert "\\x1b[2J\\x9b\\u202e\\u2028\\r\\x00\\ud800" in lines[0]
+
+
+@pytest.mark.requirement("R5.3", "N4")
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_that_stdout_cannot_encode_is_written_with_escapes(form: Any, encoding: str) -> None:
+    """It is there, and JSON still."""
+    written = io.BytesIO()
+    logs = configure(form, "info", stream=io.TextIOWrapper(written, encoding, errors="strict"), hooks=False)
+    logging.getLogger("rpa.worker").info("gr\xfc\xdfe \u274c \U0001f600 \x81")
+    logs.stop()
+    (line,) = written.getvalue().decode(encoding).splitlines()
+    assert "\\u274c" in line
+    if form == "json":
+        assert json.loads(line)["message"] == "gr\xfc\xdfe \u274c \U0001f600 \x81"
+
+
+@pytest.mark.requirement("R5.3")
+def test_libraries_write_warnings_and_what_is_worse() -> None:
+    """Lines of rpa, of the flow's package and of loggers that no library has are written from the level on."""
+    stream = io.StringIO()
+    logs = configure("console", "debug", stream=stream, hooks=False, own=["hypothesis"])
+    own = ("rpa.worker", "rpa_flows.x", "billing", "root", "test_log_lines", "hypothesis.of.the.flow")
+    libraries = ("pytest", "httpx._client", "asyncio", "concurrent.futures")
+    import httpx  # noqa: F401 - imported: a name alone makes no library
+
+    for name in (*own, *libraries):
+        logging.getLogger(name).info("info of %s", name)
+        logging.getLogger(name).warning("warning of %s", name)
+    logs.stop()
+    text = stream.getvalue()
+    assert [name for name in (*own, *libraries) if f"info of {name}" in text] == list(own)
+    assert all(f"warning of {name}" in text for name in libraries)
 
 
 @pytest.mark.requirement("R5.3")

@@ -18,6 +18,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.paths: list[str] = []
         self.effects: dict[str, bytes] = {}
         self.released = threading.Event()
         self.answer: Answer = reply(200)
@@ -30,6 +31,7 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.paths.append(self.path)
                 receiver.took(dict(self.headers), body)
                 receiver.answer(self)
 

@@ -66,6 +66,46 @@ def test_a_response_is_posted_as_stored_with_key_and_token(receiver: Any, send: 
     assert FLOW.is_async
 
 
+@pytest.mark.requirement("R7.2", "R7.3")
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"])
+def test_a_proxy_of_the_environment_is_not_used(
+    receiver: Any, send: Deliver, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It would get the token and every answer; and deliveries to this machine would go through it."""
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert send(1) == [Done({"status": 200})]
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.requirement("R7.3")
+def test_the_proxy_of_the_settings_is_used(receiver: Any, send: Deliver) -> None:
+    """The request arrives there with its whole address; the receiver stands in for the proxy."""
+    proxy = receiver.url.rpartition("/")[0]
+    (outcome,) = send(
+        1,
+        delivery_url=SecretStr("http://receiver.example/x"),
+        delivery_allow_http=True,
+        delivery_proxy_url=SecretStr(proxy),
+    )
+    assert outcome == Done({"status": 200})
+    assert receiver.paths == ["http://receiver.example/x"]
+
+
+@pytest.mark.requirement("R7.2")
+def test_an_address_that_is_echoed_does_not_get_into_a_reason(receiver: Any, send: Deliver, answers: Any) -> None:
+    """Its path and its query may be the credential."""
+    receiver.answer = answers["reply"](
+        404, b"no POST /hook/lowercasepath?sig=canary HTTP/1.1 here: lowercasepath canary"
+    )
+    url = receiver.url.replace("/responses", "/hook/lowercasepath?sig=canary")
+    (outcome,) = send(1, delivery_url=SecretStr(url))
+    assert "answered 404: no POST ********" in repr(outcome)
+    assert "lowercase" not in repr(outcome)
+    assert "canary" not in repr(outcome)
+
+
 @pytest.mark.requirement("R8.7", "R8.3")
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_every_2xx_is_done(receiver: Any, send: Deliver, answers: Any, status: int) -> None:

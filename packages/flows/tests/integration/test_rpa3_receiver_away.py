@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from rpa_core.clock import SystemClock
 from rpa_core.errors import TransientError
@@ -48,7 +49,7 @@ class Sender:
     def __init__(self, url: str, loop: asyncio.Runner) -> None:
         self.clock = _Clock()
         self.breaker = CircuitBreaker("receiver", _POLICY, clock=self.clock)
-        self.delivery = Delivery(Rpa3Settings(delivery_url=url), SystemClock(), self.breaker)
+        self.delivery = Delivery(Rpa3Settings(delivery_url=SecretStr(url)), SystemClock(), self.breaker)
         self._loop = loop
 
     def __call__(self, *keys: str) -> list[Outcome | BaseException]:

@@ -26,7 +26,8 @@ _NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 )
 def test_encrypted_or_local_addresses_are_accepted(url: str, allow_http: bool) -> None:
     """https anywhere, http to this machine, http elsewhere only where it was asked for."""
-    assert Rpa3Settings(delivery_url=url, delivery_allow_http=allow_http).delivery_url == url
+    settings = Rpa3Settings(delivery_url=SecretStr(url), delivery_allow_http=allow_http)
+    assert settings.delivery_url.get_secret_value() == url
 
 
 @pytest.mark.requirement("R7.3", "R1.1")
@@ -47,7 +48,7 @@ def test_encrypted_or_local_addresses_are_accepted(url: str, allow_http: bool) -
 def test_other_addresses_are_refused_with_the_correction(url: str, said: str) -> None:
     """Before any record is claimed, with what to write instead."""
     with pytest.raises(ValidationError) as caught:
-        Rpa3Settings(delivery_url=url)
+        Rpa3Settings(delivery_url=SecretStr(url))
     assert said in caught.value.errors()[0]["msg"]
     assert caught.value.errors()[0]["loc"] == ("delivery_url",)
 
@@ -55,8 +56,22 @@ def test_other_addresses_are_refused_with_the_correction(url: str, said: str) ->
 @pytest.mark.requirement("R7.2")
 def test_the_token_does_not_show_in_the_settings() -> None:
     """Neither repr nor a dump for people shows it."""
-    settings = Rpa3Settings(delivery_url="https://r.example/", delivery_token=SecretStr("hunter2"))
+    settings = Rpa3Settings(
+        delivery_url=SecretStr("https://r.example/hunter2"),
+        delivery_token=SecretStr("hunter2"),
+        delivery_proxy_url=SecretStr("http://u:hunter2@proxy:3128"),
+    )
     assert "hunter2" not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.requirement("R1.1", "R7.3")
+@pytest.mark.parametrize("url", ["proxy:3128", "socks5://proxy", "http://", "http://proxy:port", "http://proxy:99999"])
+def test_a_proxy_that_is_no_address_is_refused(url: str) -> None:
+    """With what to write, and without repeating what may hold a password."""
+    with pytest.raises(ValidationError) as caught:
+        Rpa3Settings(delivery_url=SecretStr("https://r.example/"), delivery_proxy_url=SecretStr(url))
+    (error,) = caught.value.errors()
+    assert (error["loc"], "http://host:port" in error["msg"]) == (("delivery_proxy_url",), True)
 
 
 @pytest.mark.requirement("R8.3")

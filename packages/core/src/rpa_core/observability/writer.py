@@ -103,8 +103,9 @@ class QueueWriter(logging.Handler):
     def _write(self, text: str) -> None:
         try:
             self._stream.write(text)
-        except UnicodeEncodeError as error:  # a stdout in Latin-1 or ASCII: escapes, and not lines that are missing
-            self._stream.write(text.encode(error.encoding, ESCAPING).decode(error.encoding))
+        except UnicodeEncodeError:  # a stdout in Latin-1 or ASCII: escapes, and not lines that are missing
+            encoding = getattr(self._stream, "encoding", None) or "ascii"
+            self._stream.write(text.encode(encoding, ESCAPING).decode(encoding))
 
     def _loss(self, lost: int) -> str:
         record = logging.LogRecord(

@@ -8,7 +8,6 @@ the address that is probed for health must be the one that is used. Certificates
 from __future__ import annotations
 
 import base64
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -147,9 +146,6 @@ class PrefectClient:
 
             import httpx
 
-            for name in ("httpx", "httpcore"):  # a line for every request, at INFO, would be most of the log
-                if logging.getLogger(name).level == logging.NOTSET:
-                    logging.getLogger(name).setLevel(logging.WARNING)
             self._http = httpx.Client(
                 headers=self._headers,
                 timeout=self._timeout_s,

@@ -142,6 +142,7 @@ class _Process:
             ),
             queue_records=monitoring.log_queue_records,
             files=self._files(config),
+            own=[str(getattr(self._flow.handle, "__module__", "")).partition(".")[0]],
         )
 
     def _files(self, config: ContainerConfig) -> LogFiles | None:

@@ -1,4 +1,6 @@
-"""SIGTERM and SIGINT: the first one drains, a later one ends the process at once.
+"""SIGTERM, SIGINT, SIGHUP and SIGQUIT: the first one drains, a later one ends the process at once.
+
+A terminal that is closed (SIGHUP) ends a worker as a platform does. Under nohup, which ignores SIGHUP, it is ignored.
 
 What comes within a quarter of a second of the first is the same word said twice: a process group and its supervisor
 both pass a signal on, and the kernel tells of a parent's death once for each of its threads.
@@ -18,7 +20,7 @@ import time
 from collections.abc import Callable
 
 logger = logging.getLogger("rpa.runtime")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _SAME_S = 0.25
 
 
@@ -30,18 +32,20 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._heard_at: float | None = None
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._taken = [number for number in _SIGNALS if number is not signal.SIGHUP or not ignored]
 
     def install(self) -> None:
-        """Take over the two signals; main thread only."""
+        """Take over the signals; main thread only."""
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in self._taken:
             signal.signal(number, lambda *_: None)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
     def remove(self) -> None:
         """Give the signals back to their defaults."""
         signal.set_wakeup_fd(-1)
-        for number in _SIGNALS:
+        for number in self._taken:
             signal.signal(number, signal.SIG_DFL)
         self._writer.close()
 

@@ -115,6 +115,7 @@ class Upkeep:
         stack.callback(self._care.stop)
         if self.reporting is not None:
             root = logging.getLogger()
+            self.reporting.handler.addFilter(self._logging.own_lines)
             root.addHandler(self.reporting.handler)
             stack.callback(self.reporting.stop, _LAST_REPORT_S)
             stack.callback(root.removeHandler, self.reporting.handler)

@@ -17,7 +17,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from rpa_core.clock import Clock
+from rpa_core.config.redact import url_secrets
 from rpa_core.errors import TransientError
+from rpa_core.observability.redaction import Redactor
 from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
 from rpa_core.resilience.breaker import BreakerState, CircuitBreaker, CircuitOpen
 from rpa_flows.rpa3.retry_after import retry_after_s
@@ -46,7 +48,9 @@ class Delivery:
         self._breaker = breaker
         self._failed_last = ""
         self._looks: Counter[str] = Counter()
+        self._url = settings.delivery_url.get_secret_value()
         self._token = settings.delivery_token.get_secret_value() if settings.delivery_token else ""
+        self._redactor = Redactor(url_secrets(self._url, secret=True))
         self._slots = asyncio.Semaphore(settings.delivery_concurrency)
         self._idle: list[httpx.AsyncClient] = []
         self._clients: list[httpx.AsyncClient] = []
@@ -111,7 +115,7 @@ class Delivery:
     async def _exchange(self, client: httpx.AsyncClient, body: bytes, idempotency_key: str) -> tuple[Outcome, bool]:
         """The outcome, and whether the answer shows that the receiver is there."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        async with client.stream("POST", self._settings.delivery_url, content=body, headers=headers) as response:
+        async with client.stream("POST", self._url, content=body, headers=headers) as response:
             start = bytearray()
             async for piece in response.aiter_raw():
                 start += piece
@@ -140,19 +144,22 @@ class Delivery:
         headers = {"Accept-Encoding": "identity", "User-Agent": "rpa-flows"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
+        proxy = self._settings.delivery_proxy_url
         client = httpx.AsyncClient(
             headers=headers,
             verify=self._tls or True,
             timeout=httpx.Timeout(timeout_s, connect=timeout_s * _CONNECT_SHARE),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             follow_redirects=False,
+            trust_env=False,  # a proxy that a shell's environment names would get the token and every answer
+            proxy=proxy.get_secret_value() if proxy is not None else None,
         )
         self._clients.append(client)
         return client
 
     def _redacted(self, text: str) -> str:
-        """A receiver may echo what it was sent."""
-        return text.replace(self._token, "[token]") if self._token else text
+        """A receiver may echo what it was sent: the token, or an address whose path is a credential."""
+        return self._redactor.values(text.replace(self._token, "[token]") if self._token else text)
 
     def close(self) -> None:
         """Close the connections. The loop of `post` must be idle, and not closed yet."""

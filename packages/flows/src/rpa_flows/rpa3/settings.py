@@ -15,17 +15,35 @@ class Rpa3Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CONTAINER_", extra="ignore")
 
     delivery_allow_http: bool = Field(default=False, description="Allow http to other machines: nothing is encrypted")
-    delivery_url: str = Field(description="Where each scored response is POSTed; https, or http to this machine")
+    delivery_url: SecretStr = Field(
+        description="Where each scored response is POSTed; https, or http to this machine. Its path may be a credential"
+    )
     delivery_token: SecretStr | None = Field(default=None, description="Bearer token for the receiver")
+    delivery_proxy_url: SecretStr | None = Field(
+        default=None, description="Proxy for deliveries, http://host:port; HTTP_PROXY and the like are not read"
+    )
     delivery_timeout_s: float = Field(default=10.0, gt=0, le=300, description="Seconds for one request in all")
     delivery_concurrency: int = Field(default=16, ge=1, le=64, description="Requests under way at once")
 
     @field_validator("delivery_url")
     @classmethod
-    def _address(cls, url: str, info: ValidationInfo) -> str:
-        problem = _problem(url, allow_http=bool(info.data.get("delivery_allow_http")))
+    def _address(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        problem = _problem(url.get_secret_value(), allow_http=bool(info.data.get("delivery_allow_http")))
         if problem:
             raise ValueError(problem)
+        return url
+
+    @field_validator("delivery_proxy_url")
+    @classmethod
+    def _proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            try:
+                parts = urlsplit(url.get_secret_value())
+                sound = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            except ValueError:
+                sound = False
+            if not sound:
+                raise ValueError("not a proxy's address; write http://host:port or http://user:password@host:port")
         return url
 
 
