@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -54,3 +58,27 @@ def test_the_database_gives_the_figures_of_the_survey_alone(
         assert connection.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
     assert read == tally(anes96, ((each, score(each)) for each in answers))
     assert read.total.n == 944
+
+
+@pytest.mark.requirement("R9.4", "R1.2")
+def test_the_codebook_is_the_one_that_the_flows_have(database: _Database, tmp_path: Path) -> None:
+    """By variable, by file, by option; a survey without scored responses is named, and so is what is wrong."""
+    (tmp_path / "dsn").write_text(f"{database.dsn}\n")
+    (tmp_path / "book").write_text(f"{Path(__file__).parent.parent / 'surveys/satisfaction.toml'}\n")
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("CONTAINER_")}
+    environ = {**inherited, "CONTAINER_DATABASE_RPA_DB_URL_FILE": str(tmp_path / "dsn")}
+
+    def summary(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "rpa_flows.summary", *args]
+        return subprocess.run(program, env=environ | more, capture_output=True, text=True, timeout=60, check=False)
+
+    ended = summary(CONTAINER_CODEBOOK_FILE=str(tmp_path / "book"))
+    assert (ended.returncode, "the survey satisfaction is scored" in ended.stderr) == (0, True), ended.stderr
+    assert "At risk" in ended.stdout
+    assert "the survey anes96 is scored" in summary().stderr
+    ended = summary("--codebook", "anes96", CONTAINER_CODEBOOK=str(tmp_path / "no-such.toml"))
+    assert "the survey anes96 is scored" in ended.stderr
+    ended = summary(CONTAINER_CODEBOOK=str(tmp_path / "no-such.toml"))
+    assert (ended.returncode, "Traceback" in ended.stderr, "no-such.toml" in ended.stderr) == (78, False, True)
+    ended = summary("--page", str(tmp_path / "no" / "page.html"))
+    assert (ended.returncode, "Traceback" in ended.stderr) == (74, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_the_first_real_respondent_scores_as_computed_by_hand(anes96: Codebook, 
             "income_level": 0.0,
             "vote_dole": 1.0,
         },
-        "scales": {"republican_leaning": 1.0, "resources": 0.1666},  # (0.3333 + 0) / 2
+        "scales": {"republican_leaning": 1.0, "resources": 0.1667},  # (1/3 + 0) / 2
         "distances": {"self_clinton": 1.0, "self_dole": 0.1667, "clinton_dole": 0.8333},
         "nearest": {"nearer_candidate": "Dole"},
         "flags": [],
@@ -66,6 +67,16 @@ def test_the_real_survey_has_the_counts_that_its_columns_give(anes96: Codebook, 
     assert sum("against_party_and_position" in s["flags"] for s in scored) == against
     assert sum(s["segment"] == "Loyal Democrats" for s in scored) == loyal
     assert all(s["segment"] for s in scored)
+
+
+@pytest.mark.requirement("R9.4", "N2")
+def test_a_scale_is_the_mean_of_its_items_rounded_once(anes96: Codebook, anes96_rows: list[Row]) -> None:
+    """Of all 944: the exact mean to four digits, not the mean of what was rounded before."""
+    validate, score = compile_validator(anes96), compile_scorer(anes96)
+    assert anes96.scales["resources"].items == ("education", "income_level")
+    for row in anes96_rows:
+        exact = (Fraction(int(float(row["educ"])) - 1, 6) + Fraction(int(float(row["income"])) - 1, 23)) / 2
+        assert abs(score(validate(row).answers)["scales"]["resources"] - exact) <= Fraction(1, 19_999)
 
 
 @pytest.mark.requirement("R9.4")

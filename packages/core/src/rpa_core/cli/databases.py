@@ -68,6 +68,19 @@ def rpa_db(database: str | None) -> str:
     return manager.load_container_config().database_connections["rpa_db"].dsn()
 
 
+def setting(variable: str) -> Any:
+    """The value of one variable, whatever is wrong with others; raises ConfigError for what is wrong with it."""
+    from rpa_core.config.manager import ContainerConfigManager
+    from rpa_core.config.problems import lines
+    from rpa_core.errors import ConfigError
+
+    manager = ContainerConfigManager(os.environ, needs_flow=False)
+    wrong = [problem for problem in manager.problems() if problem.variable == variable]
+    if wrong:
+        raise ConfigError(lines(wrong))
+    return manager.readable()[variable]
+
+
 def checked(database: str) -> str:
     """The connection string itself; raises UsageError, which repeats no part of it, for one that cannot be meant."""
     from rpa_core.config.checks import database_checks

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from rpa_core.cli import corrections, letters
-from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option
+from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option, setting
 from rpa_core.cli.databases import open_rpa_db as _connection
 from rpa_core.observability.printable import ascii_json, printable
 
@@ -66,6 +66,7 @@ def load_command(
     from rpa_core.formats import Format, format_of
     from rpa_core.runtime.loading import LoadPlan, load
 
+    chunk_size = setting("CONTAINER_CHUNK_SIZE")
     with _connection(database) as connection:
         for file in files:
             plan = LoadPlan(
@@ -76,6 +77,7 @@ def load_command(
                 encoding=encoding,
                 delimiter=delimiter.encode().decode("unicode_escape") if delimiter else None,
                 max_line_bytes=max_line_bytes,
+                chunk_size=chunk_size,
                 check_columns=_column_check(flow),
             )
             with _open(file) as stream, bytes_progress(file, quiet=as_json) as advance:

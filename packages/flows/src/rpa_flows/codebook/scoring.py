@@ -8,7 +8,7 @@ cost is paid once per combination.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rpa_flows.codebook import conditions
@@ -44,11 +44,19 @@ def compile_scorer(book: Codebook) -> Scorer:
     """A function from validated answers (every field present, None where missing) to their scores.
 
     It gives {"items": {name: 0..1 or None}, "scales": ..., "distances": ..., "nearest": {name: label or None},
-    "flags": [names raised], "segment": label or None}. Raises KeyError, TypeError or NotScorableError for answers that
-    validation would not have let through.
+    "flags": [names raised], "segment": label or None}. Numbers have four digits; conditions compare these. Raises
+    KeyError, TypeError or NotScorableError for answers that validation would not have let through.
     """
-    items = tuple((name, item.field, Memo(_item(book, item))) for name, item in book.items.items())
-    scales = _rules((name, scale.items, _scale(scale)) for name, scale in book.scales.items())
+    exact = {name: _item(book, item) for name, item in book.items.items()}
+    items = tuple((name, item.field, Memo(_rounded(exact[name]))) for name, item in book.items.items())
+    scales = _rules(
+        (
+            name,
+            tuple(book.items[item].field for item in scale.items),
+            _scale(scale, [exact[item] for item in scale.items]),
+        )
+        for name, scale in book.scales.items()
+    )
     distances = _rules((name, d.between, _distance(book, d)) for name, d in book.distances.items())
     nearest = _rules((name, (n.origin, *n.positions.values()), _nearest(n)) for name, n in book.nearest.items())
     flags = _rules((name, _reads(flag), _flag(flag)) for name, flag in book.flags.items())
@@ -62,7 +70,7 @@ def compile_scorer(book: Codebook) -> Scorer:
 
     def score(answers: Mapping[str, Any]) -> Scores:
         item_scores = {name: table[answers[field]] for name, field, table in items}
-        scale_scores = {name: table[pick(item_scores)] for name, pick, table in scales}
+        scale_scores = {name: table[pick(answers)] for name, pick, table in scales}
         distance_scores = {name: table[pick(answers)] for name, pick, table in distances}
         nearest_labels = {name: table[pick(answers)] for name, pick, table in nearest}
         scope = answers
@@ -115,11 +123,22 @@ def _item(book: Codebook, item: Item) -> Callable[[Any], float | None]:
 
 
 def _turned(score: float, reverse: bool) -> float:
-    return round(1.0 - score if reverse else score, _DIGITS)
+    return 1.0 - score if reverse else score
 
 
-def _scale(scale: Scale) -> Callable[[tuple[float | None, ...]], float | None]:
-    def mean(scores: tuple[float | None, ...]) -> float | None:
+def _rounded(score: Callable[[Any], float | None]) -> Callable[[Any], float | None]:
+    def rounded(answer: Any) -> float | None:
+        found = score(answer)
+        return None if found is None else round(found, _DIGITS)
+
+    return rounded
+
+
+def _scale(scale: Scale, items: Sequence[Callable[[Any], float | None]]) -> Callable[[tuple[Any, ...]], float | None]:
+    """The mean of the items as they are, rounded once: of rounded ones, its own last digit would be wrong."""
+
+    def mean(answers: tuple[Any, ...]) -> float | None:
+        scores = (score(answer) for score, answer in zip(items, answers, strict=True))
         valid = [score for score in scores if score is not None]
         return round(sum(valid) / len(valid), _DIGITS) if len(valid) >= scale.min_valid else None
 
