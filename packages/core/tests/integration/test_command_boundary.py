@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 
+from rpa_core.cli.commands import group
 from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, enqueue
 from rpa_testkit.databases import Database
@@ -86,6 +88,8 @@ PRINTED: tuple[tuple[str, ...], ...] = (
     ("records", "status", "odd", HOSTILE),
     ("records", "failed", "odd"),
     ("records", "failed", "odd", "--json"),
+    ("records", "show", "odd", HOSTILE),
+    ("records", "history", "odd"),
     ("spool", "status"),
 )
 CONNECTED: tuple[tuple[str, ...], ...] = (
@@ -97,6 +101,9 @@ CONNECTED: tuple[tuple[str, ...], ...] = (
     ("records", "retry", "odd", "--all"),
     ("records", "requeue", "odd"),
     ("records", "pause", "odd"),
+    ("records", "discard", "odd", "no-such-key"),
+    ("db", "retain"),
+    ("db", "grants", "no_such_role", "--for", "read", "--apply"),
     ("run", "worker_flows:ACT", "--until-empty"),
 )
 SITUATIONS: dict[str, tuple[tuple[tuple[str, ...], ...], str, dict[str, str]]] = {
@@ -166,9 +173,33 @@ WRONG: tuple[tuple[str, ...], ...] = (
     ("run", "no_such_module:FLOW"),
     ("run", "odd"),
     ("spool", "retry"),
+    ("spool", "discard"),
+    ("records", "correct", "Odd", "x"),
+    ("records", "resume", "Odd"),
+    ("db", "migrate", "--database", "CANARY"),
+    ("config", "example", "--flow", ":x", "--nonsense"),
+    ("config", "page", "--nonsense"),
     ("nonsense",),
     ("config", "check", "--nonsense\x1b[2J"),
 )
+
+
+@pytest.mark.requirement("R1.1")
+def test_every_subcommand_is_tried() -> None:
+    """One that is new is put into the lists above."""
+
+    def leaves(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if not isinstance(command, click.Group):
+            yield path
+            return
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found is not None
+                yield from leaves(found, (*path, name))
+
+    tried = (*STREAMED, *PRINTED, *CONNECTED, *WRONG)
+    assert [path for path in leaves(group(), ()) if not any(args[: len(path)] == path for args in tried)] == []
 
 
 @pytest.mark.requirement("R1.1", "R7.2")
@@ -181,19 +212,20 @@ def test_a_wrong_call_is_64_and_says_what_is_wrong(rpa: Rpa) -> None:
         if ended.returncode != 64 or not said or "Traceback" in said or "[RPA000]" in said or "CANARY" in said:
             wrong.append((command, ended.returncode, said))
         if UNSAFE.search(said):
-            wrong.append((command, "raw signs", said))
+            wrong.append((command, -1, f"raw signs in {said}"))
     assert not wrong
 
 
 @pytest.mark.requirement("R1.1")
 def test_bytes_that_are_no_text_are_a_wrong_call(rpa: Rpa) -> None:
     """A flow's name, a key or a URL in Latin-1."""
-    for args in (
+    calls: list[list[str | bytes]] = [
         ["records", "pause", b"M\xfc"],
         ["records", "status", "odd", b"\xff"],
         ["db", "status", "--database", b"\xff"],
-    ):
-        program = ["sh", "-c", '"$@"', "sh", *rpa.programs, *args]
+    ]
+    for args in calls:
+        program: list[str | bytes] = ["sh", "-c", '"$@"', "sh", *rpa.programs, *args]
         ended = subprocess.run(program, capture_output=True, env=rpa.environ, timeout=60, check=False)
         assert (ended.returncode, b"UTF-8" in ended.stderr) == (64, True), ended.stderr
 
@@ -282,7 +314,7 @@ def test_a_load_whose_streams_are_closed_loads(rpa: Rpa, database: Database) -> 
     ended = rpa("records", "load", "closed", "--format", "csv", "-", shell="<&-")
     assert (ended.returncode, b"stdin is closed" in ended.stderr) == (65, True)
     with psycopg.connect(database.dsn) as connection:
-        found = dict(
+        found: dict[str, int] = dict(
             connection.execute("SELECT f.name, count(r) FROM rpa.flow f JOIN rpa.record r ON r.flow = f.id GROUP BY 1")
         )
     assert (found["quiet"], found["full"], "closed" in found) == (1, 1, False)

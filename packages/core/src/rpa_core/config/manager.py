@@ -175,10 +175,10 @@ class ContainerConfigManager:
         links = {name for name, text in sources.environ.items() if is_service_link(name, text, sources.environ)}
         problems += self._link_problems(sources, links)
         usable = [name for name in names if name not in links]
-        limits = self._limits()
+        top = Section(sources, [known for name, known in self._catalogue.flat.items() if name not in links])
+        limits = _with_given(self._limits(), top)
         databases = self._read_databases(sources, usable, limits, problems)
         services = self._read_services(sources, usable, problems)
-        top = Section(sources, [known for name, known in self._catalogue.flat.items() if name not in links])
         self._fill(top, databases, services, limits)
         config = top.build(ContainerConfig, problems)
         self._note(top, self._catalogue.flat)
@@ -214,7 +214,7 @@ class ContainerConfigManager:
             top.put(("flow_name",), flow)
             top.found.pop("CONTAINER_FLOW_NAME", None)
             self._sources["CONTAINER_FLOW_NAME"] = "argument" if self._flow_name is not None else "default"
-        for variable, path, value in derive.from_limits(_with_given(limits, top)):
+        for variable, path, value in derive.from_limits(limits):
             if variable not in top.found:
                 top.put(path, value)
                 self._sources[variable] = "cgroup limits"
