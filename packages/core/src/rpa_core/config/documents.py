@@ -23,9 +23,13 @@ A worker is configured by environment variables. Each may instead come from a fi
 mounted secret, `/run/secrets/<name in lower case>`, with or without `container_` in front ({SECRETS_DIR} lists
 other directories). The environment wins over files, files over mounted secrets, those over defaults; `NAME` and
 `NAME_FILE` together are an error. Times are seconds or `10s`, `5m`; sizes are bytes or `64MiB`. Limits come from the
-cgroup where no variable says otherwise. An unknown `CONTAINER_` variable is an error with the nearest name, unless
-{STRICT}=false. `rpa config check` names every mistake at once, `rpa config show` says where each
-value comes from."""
+cgroup where no variable says otherwise. Words of a closed set are taken in any case, and a path may begin with `~`.
+Line ends and a byte order mark around a value are taken off. Quotes around it, blanks around a secret or an address
+(in a password that has them, write `%20` in the URL), line ends and invisible characters within are problems, and so
+is an empty file; an empty variable counts as not set. Secrets are shown as `********` and kept out of logs; so are a
+webhook's address, and parts of other addresses that look like credentials. An unknown `CONTAINER_` variable is an error
+with the nearest name, unless {STRICT}=false. `rpa config check` names every mistake at once; `rpa config
+show` says where each value comes from, also beside mistakes."""
 
 _HEAD = f"""\
 # Every variable that is known, with its default. A line that starts with '#' is not set.
