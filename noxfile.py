@@ -7,6 +7,7 @@ hashes, never from the source tree. Arguments after `--` go to pytest, the demo 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -20,14 +21,17 @@ PYTHONS = list(dict.fromkeys([HERE, *nox.project.python_versions(PYPROJECT)]))
 CI = bool(os.environ.get("CI"))
 MEMBERS = {"core": ["core"], "flows": ["core", "flows"], "testkit": ["core", "testkit"]}  # each with what it needs
 EVERYTHING = ["core", "flows", "testkit"]
-SOURCES = ["packages", "demo", "benchmarks", "ci", "docker/receiver", "tests", "noxfile.py", "tasks.py"]
+SYSTEM = "/usr/bin/python3"  # the distribution's own, often an older patch release than the one that nox runs on
+FULL = ["--proof", "full"]  # each night instead of the short forms
+NIGHTLY = ["resources", "prefect-errors", "password-rotated", "database-partition", "disk-filled"]
+SOURCES = ["packages", "demo", "benchmarks", "ci", "docker/receiver", "tests", "conftest.py", "noxfile.py", "tasks.py"]
 PROGRAMS = ["docker/base/rpa", "docker/base/rpa-reload"]  # Python without a suffix
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"  # locked requirements: what is installed already is what is wanted
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = False  # every supported Python that is present
-nox.options.sessions = ["lint", "typecheck", "unit" if CI else f"unit-{HERE}", "integration"]
+nox.options.sessions = ["lint", "typecheck", *(["unit", "unit_system"] if CI else [f"unit-{HERE}"]), "integration"]
 
 
 def prepare(session: nox.Session, lock: str, *, wheels: list[str] | None = None) -> Path:
@@ -53,6 +57,8 @@ def pytest(session: nox.Session, reports: Path, paths: list[str], *options: str,
     """
     given = any(Path(argument.partition("::")[0]).exists() for argument in session.posargs)
     junit = str(reports / f"{name}.xml")
+    if CI:
+        options = (*options, "--durations=20", "--durations-min=5")  # where the time went
     command = ["-m", "pytest", f"--junitxml={junit}", *options, *session.posargs, *([] if given else paths)]
     session.run("python", *command, success_codes=[0, 5] if session.posargs else [0])
     if CI:
@@ -104,6 +110,17 @@ def unit(session: nox.Session, package: str) -> None:
     pytest(session, reports, [f"packages/{package}/tests/unit"], "-q")
 
 
+@nox.session(python=SYSTEM, requires=["build"], default=False)
+def unit_system(session: nox.Session) -> None:
+    """Unit tests of core on the distribution's own Python, where that is another supported one."""
+    question = "import platform; print(platform.python_version())"
+    version = str(session.run("python", "-c", question, silent=True)).strip()
+    if version == platform.python_version() or version.rpartition(".")[0] not in PYTHONS:
+        session.skip(f"{SYSTEM} is {version}: the session `unit` is run on it, or it is not supported")
+    reports = prepare(session, "core", wheels=MEMBERS["core"])
+    pytest(session, reports, ["packages/core/tests/unit"], "-q")
+
+
 @nox.session(requires=["build"])
 def integration(session: nox.Session) -> None:
     """On the embedded PostgreSQL (or on `-- --postgres-dsn URL`), then the images and the stack on a Docker Engine."""
@@ -122,11 +139,11 @@ def prefect(session: nox.Session) -> None:
 
 @nox.session(requires=["build"], default=False)
 def chaos(session: nox.Session) -> None:
-    """Faults on purpose: a short selection on processes and containers, or what `-- SCENARIO --seed 7` asks for."""
+    """Faults on purpose, on processes and containers: a mix, with `-- --proof full` more, or `-- SCENARIO`."""
     prepare(session, "prefect", wheels=EVERYTHING)
-    outages = ["prefect-errors", "password-rotated", "database-partition", "disk-filled"]
-    short = ["everything", "resources", *outages, "--driver", "both", "--seed", "1"]
-    arguments = session.posargs or short
+    selection = ["everything", *NIGHTLY] if session.posargs == FULL else ["everything"]
+    given = [] if session.posargs == FULL else session.posargs
+    arguments = given or [*selection, "--driver", "both", "--seed", "1"]
     if "process" not in arguments:  # the images of this tree; a user may have no engine to build them with
         session.run("invoke", "build.selective", success_codes=[0] if CI else [0, 1])
     if "--reports" not in arguments:

@@ -18,6 +18,7 @@ from rpa_testkit.interrupts import take_signals
 from rpa_testkit.postgres import EmbeddedPostgres
 
 _REPORT = Path("reports/benchmark/benchmark.json")
+_HELP = f"one or several of {', '.join(GROUPS)} (default: runtime)"
 
 
 def main() -> int:
@@ -34,7 +35,8 @@ def main() -> int:
             quick=options.quick,
             say=lambda text: console.print(f"  [dim]{text}[/]"),
         )
-        for name in options.only or GROUPS[options.group]:
+        groups = [options.groups] if isinstance(options.groups, str) else options.groups
+        for name in options.only or [name for group in groups for name in GROUPS[group]]:
             console.print(f"[bold]{name}[/]")
             found[name] = list(MEASUREMENTS[name](bench))
         postgres = server.version
@@ -49,7 +51,8 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory against bars.")
-    parser.add_argument("group", nargs="?", choices=tuple(GROUPS), default="runtime", help="default: runtime")
+    names = tuple(GROUPS)
+    parser.add_argument("groups", nargs="*", choices=names, default="runtime", metavar="GROUP", help=_HELP)
     parser.add_argument("--only", action="append", choices=tuple(MEASUREMENTS), help="may be given several times")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one run: only proves that it works")
     parser.add_argument("--runs", type=int, default=5, help="runs of each side; medians are reported (default: 5)")

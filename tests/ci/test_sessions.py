@@ -21,6 +21,7 @@ _WANTED = {
     "lint",
     "typecheck",
     "unit",
+    "unit_system",
     "integration",
     "prefect",
     "benchmark",
@@ -94,13 +95,13 @@ def _tasks() -> dict[str, str]:
 def test_every_task_that_is_spoken_of_exists() -> None:
     """In documents, messages and configurations: who follows the advice finds the command."""
     spoken = set[str]()
-    for path in files():
-        if (
-            path.suffix in {".py", ".md", ".yml", ".toml", ".example", ".cfg", ".run"}
-            and "requirements" not in path.parts
-        ):
+    suffixes = {".py", ".md", ".yml", ".toml", ".example", ".cfg"}
+    for path in [*files(), ROOT / ".ci/run"]:
+        if (path.suffix in suffixes or path.name == "run") and "requirements" not in path.parts:
             spoken |= set(
-                re.findall(r"\binvoke ((?:build|compose|dev|engine|db|deps)\.[a-z]+)", path.read_text("utf-8"))
+                re.findall(
+                    r"\binvoke ((?:build|compose|dev|engine|db|deps|test|docs)\.[a-z]+)", path.read_text("utf-8")
+                )
             )
     assert len(spoken) > 20
     assert spoken <= set(_tasks())
