@@ -82,7 +82,7 @@ def whole(tmp_path: Path) -> Whole:
 @pytest.mark.requirement("D1", "D3")
 def test_engine_and_images_are_made_beside_what_needs_none(whole: Whole) -> None:
     """Both lanes run at once, the integration tests begin after both, and the table has every session and step."""
-    waits = {"invoke build.bootstrap": "begin nox --non-interactive", "nox": "begin invoke build.bootstrap"}
+    waits = {"invoke build.bootstrap": "begin nox --non-interactive", "nox --non": "begin invoke build.bootstrap"}
     done = whole.run(waits=waits)
     assert done.returncode == 0, done.stdout + done.stderr
     (began,) = [at for at, call in enumerate(whole.calls) if call.startswith("begin nox") and "-s integration" in call]
