@@ -224,6 +224,26 @@ def test_a_correction_gets_the_key_that_its_payload_has(set_aside_5: Database, r
     assert _place(dsn) == [(1, 206)]
 
 
+@pytest.mark.requirement("N5", "N3")
+def test_many_corrections_are_queued_in_chunks_of_a_thousand(database: Database, rpa: Run, tmp_path: Path) -> None:
+    """All in one transaction; a record that comes twice is refused, with nothing changed."""
+    fill(database.dsn, 2500)
+    ledger = open_ledger(database.dsn)
+    end(ledger, take(ledger), dead="rejected")
+    ledger.close()
+    lines = [f'{{"key": "k{number}", "payload": {{"n": {number}}}}}\n' for number in range(2500)]
+    file = tmp_path / "all.ndjson"
+    file.write_text("".join([*lines, lines[0]]))
+    code, _, err = rpa("records", "correct", FLOW, file)
+    assert (code, "twice" in err) == (65, True)
+    assert _states(database.dsn, "k0", "k2499") == ["set_aside", "set_aside"]
+    file.write_text("".join(lines))
+    assert rpa("records", "correct", FLOW, file)[:2] == (0, f"2500 records of {FLOW} corrected and queued\n")
+    with connect(database.dsn) as connection:
+        assert connection.execute("SELECT n FROM rpa.chunk ORDER BY n DESC").fetchall() == [(1000,), (1000,), (500,)]
+    assert _place(database.dsn) == [(1, 2500)]
+
+
 @pytest.mark.requirement("N5", "R7.7")
 @pytest.mark.parametrize(
     ("line", "word"),
@@ -232,7 +252,8 @@ def test_a_correction_gets_the_key_that_its_payload_has(set_aside_5: Database, r
         ('{"record_id": 1}', "payload"),
         ('{"payload": 1}', "key"),
         ('{"key": "nobody", "payload": 1}', "nobody"),
-        ('{"record_id": true, "payload": 1}', "whole number"),
+        ('{"record_id": true, "payload": 1}', "number of a record"),
+        (f'{{"record_id": {2**63}, "payload": 1}}', "number of a record"),
         ("[1]", "no JSON object"),
         ('{"record_id": 1, "payload": 1} {}', "more than one"),
         ('{"record_id": 1, "payload": ' + "[" * 100_000, "line 2"),
@@ -289,7 +310,7 @@ def test_keys_that_cannot_be_retried_are_named(set_aside_5: Database, rpa: Run) 
 def test_pause_works_before_the_first_record(database: Database, rpa: Run) -> None:
     """The flow is made and paused at once; a name that is installed nowhere needs --create."""
     code, _, err = rpa("records", "pause", "rpa_1")
-    assert (code, "did you mean" in err) == (64, True)
+    assert (code, "did you mean" in err, "--create" in err) == (64, True, True)
     with connect(database.dsn) as connection:
         assert one(connection, "SELECT count(*) FROM rpa.flow") == 0
     assert rpa("records", "pause", "rpa1")[:2] == (0, "rpa1 is paused\n")

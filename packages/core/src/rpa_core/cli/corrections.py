@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -47,40 +48,54 @@ def command(
 
     with open_rpa_db(database) as connection:
         check_flow(connection, flow)
-        if record is not None:
-            one = record_of(connection, flow, record, None)
-            wanted = [_correction(one.record_id, _read(file).decode("utf-8-sig"), key_field)]
-        else:
-            wanted = list(_corrections(connection, flow, _read(file), key_field))
-        done = correct(connection, flow, wanted, reason=reason)
+        with _open(file) as stream:
+            if record is not None:
+                one = record_of(connection, flow, record, None)
+                wanted = iter([_correction(one.record_id, _text(stream.read(), first=True), key_field)])
+            else:
+                wanted = _corrections(connection, flow, stream, key_field)
+            done = correct(connection, flow, wanted, reason=reason)
     _conclude_corrected(flow, done, as_json)
 
 
-def _read(file: Path) -> bytes:
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    from rpa_core.errors import InputError
+
+    if str(file) == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; name a file, or give it something to read")
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+def _text(data: bytes, *, first: bool) -> str:
     from rpa_core.errors import InputError
 
     try:
-        if str(file) != "-":
-            return file.read_bytes()
-        if sys.stdin is None:
-            raise InputError("stdin is closed; name a file, or give it something to read")
-        return sys.stdin.buffer.read()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+        return data.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"this is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def _corrections(
-    connection: psycopg.Connection[Any], flow: str, content: bytes, key_field: str | None
+    connection: psycopg.Connection[Any], flow: str, lines: Iterable[bytes], key_field: str | None
 ) -> Iterator[Correction]:
     """One for each line; raises InputError naming the first line that is none."""
     from rpa_core.errors import InputError
     from rpa_core.store.lookup import find
 
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            members = _members(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            members = _members(_text(line, first=number == 1))
             record_id = json.loads(members["record_id"]) if "record_id" in members else None
             if record_id is None:
                 key = json.loads(members["key"])
@@ -88,8 +103,8 @@ def _corrections(
                 if not found:
                     raise ValueError(f"flow {flow} has no record under key {key!r}")
                 record_id = found[0].record_id
-            if isinstance(record_id, bool) or not isinstance(record_id, int):
-                raise ValueError("record_id is not a whole number")
+            if isinstance(record_id, bool) or not isinstance(record_id, int) or not 0 < record_id < 2**63:
+                raise ValueError("record_id is not the number of a record")
             yield _correction(record_id, members["payload"], key_field)
         except KeyError as error:
             raise InputError(f"line {number} has no {error}; nothing was changed") from error

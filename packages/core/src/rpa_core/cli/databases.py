@@ -109,8 +109,11 @@ def open_rpa_db(database: str | None) -> Iterator[psycopg.Connection[Any]]:
             raise classify(error, connection) from error
 
 
-def check_flow(connection: psycopg.Connection[Any], flow: str) -> None:
-    """Raise UsageError, naming the nearest, for a flow that is neither installed here nor used in the database."""
+def check_flow(connection: psycopg.Connection[Any], flow: str, *, otherwise: str = "") -> None:
+    """Raise UsageError, naming the nearest, for a flow that is neither installed here nor used in the database.
+
+    `otherwise` ends the message: what to do where the name is meant.
+    """
     import difflib
 
     from rpa_core.errors import UsageError
@@ -121,4 +124,4 @@ def check_flow(connection: psycopg.Connection[Any], flow: str) -> None:
     if flow not in known:
         near = difflib.get_close_matches(flow, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known) or 'none'})"
-        raise UsageError(f"no flow {flow!r} is installed here or has records in the database{hint}")
+        raise UsageError(f"no flow {flow!r} is installed here or has records in the database{hint}{otherwise}")

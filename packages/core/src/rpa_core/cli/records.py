@@ -217,6 +217,6 @@ def _set_paused(flow: str, paused: bool, database: str | None, *, create: bool =
         if create:
             check_flow_name(flow)
         else:
-            check_flow(connection, flow)
+            check_flow(connection, flow, otherwise="; --create pauses it all the same" if paused else "")
         set_paused(connection, flow, paused)
     click.echo(f"{flow} is {'paused' if paused else 'running'}")

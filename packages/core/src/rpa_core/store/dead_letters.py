@@ -9,9 +9,11 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 import psycopg
@@ -20,6 +22,8 @@ from rpa_core.errors import InputError
 from rpa_core.store.intake import NewRecord, enqueue
 from rpa_core.store.lookup import find
 from rpa_core.store.sql import statements
+
+_BLOCK = 1000
 
 
 class Act(NamedTuple):
@@ -126,55 +130,68 @@ def discard(
 def correct(
     connection: psycopg.Connection[Any], flow: str, corrections: Iterable[Correction], *, reason: str | None = None
 ) -> Corrected:
-    """Replace the payloads of dead letters and queue their records again, in one transaction.
+    """Replace the payloads of dead letters and queue their records again, in one transaction and constant memory.
 
     Each keeps its record id and key; one with a `new_key` becomes another record under that key, and the old one
-    counts as discarded. Raises InputError, having changed nothing, where a payload is no JSON.
+    counts as discarded. Raises InputError, having changed nothing, where a payload is no JSON or a record comes twice.
     """
-    wanted = {correction.record_id: correction for correction in corrections}
-    sql = statements("lookup")
-    by_kind: dict[str, int] = {}
-    in_place: list[tuple[int, int, str]] = []
-    moved: list[tuple[int, int, str]] = []
-    unchanged: list[int] = []
-    taken: list[int] = []
+    done: dict[str, list[int]] = {"corrected": [], "unchanged": [], "missing": [], "key_taken": []}
+    by_kind: Counter[str] = Counter()
+    seen: set[int] = set()
+    iterator = iter(corrections)
     with connection.transaction() as transaction:
         act = _begin(connection, flow, "correct", reason)
-        found = connection.execute(sql["take_letters"], {"flow": flow, "ids": list(wanted)}).fetchall()
-        for record_id, period, kind, payload, key in found:
-            new = wanted[record_id]
-            if same_json(payload, new.payload):
-                unchanged.append(record_id)
-            elif new.new_key is None or new.new_key == key:
-                in_place.append((record_id, period, new.payload))
-                by_kind[kind] = by_kind.get(kind, 0) + 1
-            elif enqueue(connection, flow, [NewRecord(new.payload.encode(), new.new_key)]).accepted:
-                moved.append((record_id, period, new.new_key))
-                by_kind[kind] = by_kind.get(kind, 0) + 1
-            else:
-                taken.append(record_id)
-        try:
-            if in_place:
-                ids, periods, payloads = (list(column) for column in zip(*in_place, strict=True))
-                parameters = {"flow": flow, "act": act, "ids": ids, "periods": periods, "payloads": payloads}
-                connection.execute(sql["correct"], parameters)
-        except psycopg.DataError as error:
-            raise InputError(
-                f"a payload for flow {flow!r} is not valid JSON text: {str(error).splitlines()[0]}"
-            ) from error
-        if moved:
-            ids, periods, keys = (list(column) for column in zip(*moved, strict=True))
-            connection.execute(sql["replace"], {"act": act, "ids": ids, "periods": periods, "new_keys": keys})
+        while block := list(islice(iterator, _BLOCK)):
+            for correction in block:
+                if correction.record_id in seen:
+                    raise InputError(f"record {correction.record_id} is corrected twice; nothing was changed")
+                seen.add(correction.record_id)
+            _correct(connection, flow, act, block, done, by_kind)
         if not by_kind:
             raise psycopg.Rollback(transaction)
         _end(connection, act, by_kind)
-    there = {row[0] for row in found}
-    return Corrected(
-        corrected=tuple(record_id for record_id, *_ in (*in_place, *moved)),
-        unchanged=tuple(unchanged),
-        missing=tuple(record_id for record_id in wanted if record_id not in there),
-        key_taken=tuple(taken),
-    )
+    return Corrected(**{what: tuple(ids) for what, ids in done.items()})
+
+
+def _correct(
+    connection: psycopg.Connection[Any],
+    flow: str,
+    act: int,
+    block: Sequence[Correction],
+    done: Mapping[str, list[int]],
+    by_kind: Counter[str],
+) -> None:
+    sql = statements("lookup")
+    wanted = {correction.record_id: correction for correction in block}
+    in_place: list[tuple[int, int, str]] = []
+    moved: list[tuple[int, int, str]] = []
+    for record_id, period, kind, payload, key in connection.execute(
+        sql["take_letters"], {"flow": flow, "ids": list(wanted)}
+    ).fetchall():
+        new = wanted.pop(record_id)
+        if same_json(payload, new.payload):
+            done["unchanged"].append(record_id)
+        elif new.new_key is None or new.new_key == key:
+            in_place.append((record_id, period, new.payload))
+            by_kind[kind] += 1
+        elif enqueue(connection, flow, [NewRecord(new.payload.encode(), new.new_key)]).accepted:
+            moved.append((record_id, period, new.new_key))
+            by_kind[kind] += 1
+        else:
+            done["key_taken"].append(record_id)
+    if in_place:
+        ids, periods, payloads = (list(column) for column in zip(*in_place, strict=True))
+        parameters = {"flow": flow, "act": act, "ids": ids, "periods": periods, "payloads": payloads}
+        try:
+            connection.execute(sql["correct"], parameters)
+        except psycopg.DataError as error:
+            cause = str(error).splitlines()[0]
+            raise InputError(f"a payload for flow {flow!r} is not valid JSON text: {cause}") from error
+    if moved:
+        ids, periods, keys = (list(column) for column in zip(*moved, strict=True))
+        connection.execute(sql["replace"], {"act": act, "ids": ids, "periods": periods, "new_keys": keys})
+    done["corrected"].extend(record_id for record_id, *_ in (*in_place, *moved))
+    done["missing"].extend(wanted)
 
 
 def same_json(one: str, other: str) -> bool:

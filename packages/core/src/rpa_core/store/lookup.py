@@ -235,8 +235,13 @@ def queue_lost(connection: psycopg.Connection[Any], flow: str, ids: Sequence[int
     """Queue those of these records that are in state `unknown`; returns their ids. Two callers queue each once."""
     with connection.transaction():
         connection.execute("SELECT 1 FROM rpa.flow WHERE name = %s FOR UPDATE", (flow,))
-        rows = connection.execute(statements("lookup")["queue_lost"], {"flow": flow, "ids": list(ids)})
-        return [row[0] for row in rows]
+        return [
+            row[0]
+            for first in range(0, len(ids), 1000)
+            for row in connection.execute(
+                statements("lookup")["queue_lost"], {"flow": flow, "ids": list(ids[first : first + 1000])}
+            )
+        ]
 
 
 def set_paused(connection: psycopg.Connection[Any], flow: str, paused: bool) -> None:
