@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -85,16 +86,17 @@ def bomb(rows: int, width: int) -> Callable[[], Iterator[bytes]]:
 
 
 def lines(mib: int, packed: bool = False) -> Callable[[], Iterator[bytes]]:
-    """NDJSON of so many MiB, in records of 64 KiB."""
-    line = b'{"x":"' + b"x" * (64 * 1024 - 9) + b'"}\n'
+    """NDJSON of so many MiB, in records of 64 KiB; packed it is a hundredth of that."""
+    rand = random.Random(1)
+    line = b'{"r":"%s","x":"' + b"x" * (64 * 1024 - 419) + b'"}\n'
 
     def plain() -> Iterator[bytes]:
         for _ in range(mib):
-            yield line * 16
+            yield b"".join(line % f"{rand.getrandbits(1600):0400x}".encode() for _ in range(16))
 
     if not packed:
         return plain
-    whole = gzip.compress(line * 16 * mib, 1)
+    whole = gzip.compress(b"".join(plain()), 6)
     return lambda: iter((whole,))
 
 
