@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,11 @@ import psycopg
 import pytest
 
 from rpa_core.cli.commands import group
+from rpa_core.cli.main import main
 from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, enqueue
 from rpa_testkit.databases import Database
+from rpa_testkit.waits import until
 
 ALLOWED = {0, 1, 64, 65, 69, 74, 75, 77, 78, 141}
 HOSTILE = "k\x1b]0;t\x07\n12:00:00 CRITICAL root \u202edrow\u2069 [red]bold[/red] \x9b\u2028\u200b"
@@ -69,73 +72,55 @@ def rpa(database: Database, tmp_path: Path) -> Rpa:
     return Rpa(tmp_path, inherited | mine)
 
 
-# Commands that read and print in different ways, and every one that connects.
-STREAMED: tuple[tuple[str, ...], ...] = (
-    ("--help",),
-    ("config", "show", "--json"),
-    ("health", "--url", "http://127.0.0.1:1/"),
-    ("records", "load", "odd", "ok.csv"),
-    ("records", "load", "odd", "--format", "csv", "-"),
-    ("records", "status"),
-    ("records", "failed", "odd"),
-    ("run", "worker_flows:ACT", "--until-empty"),
-    ("spool", "failed"),
-)
+LOAD = ("records", "load", "odd", "ok.csv")
+LOAD_STDIN = ("records", "load", "odd", "--format", "csv", "-")
+STATUS = ("records", "status")
+FAILED = ("records", "failed", "odd")
+SHOW = ("config", "show", "--json")
+HEALTH = ("health", "--url", "http://127.0.0.1:1/")
+RUN = ("run", "worker_flows:ACT", "--until-empty")
 PRINTED: tuple[tuple[str, ...], ...] = (
-    ("config", "check"),
-    ("config", "schema"),
-    ("records", "status"),
-    ("records", "status", "odd", HOSTILE),
-    ("records", "failed", "odd"),
-    ("records", "failed", "odd", "--json"),
+    STATUS,
+    FAILED,
     ("records", "show", "odd", HOSTILE),
-    ("records", "history", "odd"),
+    ("config", "schema"),
     ("spool", "status"),
 )
-CONNECTED: tuple[tuple[str, ...], ...] = (
-    ("config", "check", "--connect"),
-    ("db", "status", "--json"),
-    ("records", "load", "odd", "ok.csv"),
-    ("records", "status", "odd", "x"),
-    ("records", "failed", "odd"),
-    ("records", "retry", "odd", "--all"),
-    ("records", "requeue", "odd"),
-    ("records", "pause", "odd"),
-    ("records", "discard", "odd", "no-such-key"),
-    ("db", "retain"),
-    ("db", "grants", "no_such_role", "--for", "read", "--apply"),
-    ("run", "worker_flows:ACT", "--until-empty"),
-)
+# By what is odd about the process: commands that meet it in different ways, redirections, variables.
 SITUATIONS: dict[str, tuple[tuple[tuple[str, ...], ...], str, dict[str, str]]] = {
-    "stdin closed": (STREAMED, "<&-", {}),
-    "stdout closed": (STREAMED, ">&-", {}),
-    "stderr closed": (STREAMED, "2>&-", {}),
-    "all closed": (STREAMED, "<&- >&- 2>&-", {}),
-    "stdout full": (STREAMED, ">/dev/full", {}),
-    "stderr full": (STREAMED, "2>/dev/full", {}),
-    "stdin is a folder": (STREAMED, "</", {}),
+    "stdin closed": ((LOAD_STDIN, STATUS), "<&-", {}),
+    "stdout closed": ((SHOW, LOAD, STATUS, RUN), ">&-", {}),
+    "stderr closed": ((HEALTH, LOAD, FAILED, RUN), "2>&-", {}),
+    "all closed": ((LOAD_STDIN, RUN, ("spool", "failed")), "<&- >&- 2>&-", {}),
+    "stdout full": ((("--help",), SHOW, LOAD, STATUS, FAILED), ">/dev/full", {}),
+    "stderr full": ((HEALTH, LOAD_STDIN, RUN), "2>/dev/full", {}),
+    "stdin is a folder": ((LOAD_STDIN,), "</", {}),
     "C locale": (PRINTED, "", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
     "cp1252": (PRINTED, "", {"PYTHONIOENCODING": "cp1252"}),
-    "ascii, strict": (PRINTED, "", {"PYTHONIOENCODING": "ascii:strict"}),
-    "no folders": (PRINTED, "", {"HOME": "/nowhere", "TMPDIR": "/nowhere"}),
-    "away": (CONNECTED, "", {"CONTAINER_DATABASE_RPA_DB_URL": "postgresql://u@127.0.0.1:1/d"}),
-    "no such database": (CONNECTED, "", {"CONTAINER_DATABASE_RPA_DB_URL": "{dsn}_not_there"}),
-    "no such role": (CONNECTED, "", {"CONTAINER_DATABASE_RPA_DB_URL": "{stranger}"}),
-    "not migrated": (CONNECTED, "", {"CONTAINER_DATABASE_RPA_DB_URL": "{postgres}"}),
+    "ascii": (PRINTED, "", {"PYTHONIOENCODING": "ascii:strict"}),
+    "no folders": ((STATUS, RUN), "", {"HOME": "/nowhere", "TMPDIR": "/nowhere"}),
+    "away": ((RUN,), "", {"CONTAINER_DATABASE_RPA_DB_URL": "{away}"}),
+    "no such database": ((RUN,), "", {"CONTAINER_DATABASE_RPA_DB_URL": "{dsn}_not_there"}),
+    "not migrated": ((RUN,), "", {"CONTAINER_DATABASE_RPA_DB_URL": "{postgres}"}),
 }
+
+
+def _databases(dsn: str) -> dict[str, str]:
+    return {
+        "dsn": dsn,
+        "away": "postgresql://u@127.0.0.1:1/d",
+        "postgres": dsn.rpartition("/")[0] + "/postgres",
+        "no such database": f"{dsn}_not_there",
+        "no such role": re.sub("//[^@]*@", "//no_such@", dsn),
+    }
 
 
 @pytest.mark.requirement("R1.1", "N4")
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_no_command_ends_with_a_traceback(rpa: Rpa, situation: str) -> None:
-    """Every kind of subcommand in every situation: an allowed exit code, and a message where it is not 0."""
+    """An allowed exit code whatever the streams, the locale and the database are, and a message where it is not 0."""
     commands, redirected, more = SITUATIONS[situation]
-    dsn = rpa.environ["CONTAINER_DATABASE_RPA_DB_URL"]
-    names = {
-        "dsn": dsn,
-        "postgres": dsn.rpartition("/")[0] + "/postgres",
-        "stranger": re.sub("//[^@]*@", "//no_such@", dsn),
-    }
+    names = _databases(rpa.environ["CONTAINER_DATABASE_RPA_DB_URL"])
     more = {"CONTAINER_DEPENDENCY_TIMEOUT": "0.5"} | {name: text.format_map(names) for name, text in more.items()}
     wrong = []
     for command in commands:
@@ -146,6 +131,59 @@ def test_no_command_ends_with_a_traceback(rpa: Rpa, situation: str) -> None:
             wrong.append((command, ended.returncode, said[-300:]))
         if ended.returncode != 0 and not said and "2>" not in redirected:
             wrong.append((command, ended.returncode, b"without a word"))
+    assert not wrong
+
+
+CONNECTED: tuple[tuple[str, ...], ...] = (
+    ("config", "check", "--connect"),
+    ("db", "status", "--json"),
+    ("db", "retain"),
+    ("db", "grants", "no_such_role", "--for", "read", "--apply"),
+    ("records", "load", "odd", "ok.csv"),
+    ("records", "status", "odd", "x"),
+    ("records", "failed", "odd"),
+    ("records", "history", "odd"),
+    ("records", "retry", "odd", "--all"),
+    ("records", "requeue", "odd"),
+    ("records", "pause", "odd"),
+    ("records", "discard", "odd", "no-such-key"),
+)
+
+
+@pytest.fixture
+def within(
+    rpa: Rpa, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs `rpa` in this process, in the same folder and environment: (exit code, what it printed)."""
+    monkeypatch.chdir(rpa.folder)
+    for name in list(os.environ):
+        if name.startswith(("CONTAINER_", "PG")):
+            monkeypatch.delenv(name)
+
+    def run(*args: str, **more: str) -> tuple[int, str]:
+        for name, text in (rpa.environ | more).items():
+            monkeypatch.setenv(name, text)
+        code = main(args)
+        out, err = capfd.readouterr()
+        return code, err or out
+
+    return run
+
+
+@pytest.mark.requirement("R1.1", "R1.3")
+@pytest.mark.parametrize("where", ["away", "no such database", "no such role", "postgres"])
+def test_a_database_that_does_not_serve_is_a_message(
+    rpa: Rpa, within: Callable[..., tuple[int, str]], where: str
+) -> None:
+    """Not there, refused, or without the schema: by every command that connects."""
+    dsn = _databases(rpa.environ["CONTAINER_DATABASE_RPA_DB_URL"])[where]
+    wrong = []
+    for command in CONNECTED:
+        code, said = within(*command, CONTAINER_DATABASE_RPA_DB_URL=dsn, CONTAINER_FLOW_NAME="odd")
+        if code not in ALLOWED - {0, 64} and not (where == "postgres" and code == 0):
+            wrong.append((command, code, said))
+        if "Traceback" in said or "[RPA000]" in said or not said:
+            wrong.append((command, code, said))
     assert not wrong
 
 
@@ -198,22 +236,48 @@ def test_every_subcommand_is_tried() -> None:
                 assert found is not None
                 yield from leaves(found, (*path, name))
 
-    tried = (*STREAMED, *PRINTED, *CONNECTED, *WRONG)
+    tried = [*CONNECTED, *WRONG, *(command for commands, _, _ in SITUATIONS.values() for command in commands)]
     assert [path for path in leaves(group(), ()) if not any(args[: len(path)] == path for args in tried)] == []
 
 
 @pytest.mark.requirement("R1.1", "R7.2")
-def test_a_wrong_call_is_64_and_says_what_is_wrong(rpa: Rpa) -> None:
+def test_a_wrong_call_is_64_and_says_what_is_wrong(within: Callable[..., tuple[int, str]]) -> None:
     """Values that no option takes, names that no flow has, places where no flow is: no raw text of PostgreSQL."""
     wrong = []
     for command in WRONG:
-        ended = rpa(*command)
-        said = ended.stderr.decode()
-        if ended.returncode != 64 or not said or "Traceback" in said or "[RPA000]" in said or "CANARY" in said:
-            wrong.append((command, ended.returncode, said))
+        code, said = within(*command)
+        if code != 64 or not said or "Traceback" in said or "[RPA000]" in said or "CANARY" in said:
+            wrong.append((command, code, said))
         if UNSAFE.search(said):
             wrong.append((command, -1, f"raw signs in {said}"))
     assert not wrong
+
+
+@pytest.mark.requirement("R7.2")
+def test_a_password_in_the_option_does_not_come_back(within: Callable[..., tuple[int, str]]) -> None:
+    """Where the driver takes a part of the string for something else, and repeats it."""
+    for dsn in ("host=127.0.0.1;password=CANARY dbname=d", "postgresql://u:CANARY@no.such.host.invalid/CANARY"):
+        code, said = within("records", "failed", "odd", "--database", dsn)
+        assert (code, "CANARY" in said) == (75, False), said
+        code, said = within("db", "status", f"--database={dsn}")
+        assert (code, "CANARY" in said) == (75, False), said
+
+
+@pytest.mark.requirement("R1.1")
+def test_an_interrupt_is_130_and_a_word(rpa: Rpa, database: Database) -> None:
+    """Ctrl-C while a load waits for its input: nothing is loaded, and there is no traceback."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'rpa records' AND datname = current_database()"
+    with (
+        subprocess.Popen(
+            [*rpa.programs, "records", "load", "never", "--format", "csv", "-"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=rpa.environ,
+        ) as process,
+        psycopg.connect(database.dsn, autocommit=True) as connection,
+    ):  # fmt: skip
+        until(lambda: connection.execute(waiting).fetchone(), 30, "the load to wait")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.strip()) == (130, b"interrupted")
 
 
 @pytest.mark.requirement("R1.1")

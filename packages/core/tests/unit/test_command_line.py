@@ -146,6 +146,27 @@ def test_documents_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "CONTAINER_LEASE_TTL" in json.loads(capsys.readouterr().out)["properties"]
 
 
+@pytest.mark.requirement("R5.1", "R7.2")
+def test_health_shows_what_it_is_answered_without_obeying_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A check's output on one line for people; JSON in ASCII, with numbers that JSON does not have as texts."""
+    body = {
+        "output": "a\x1b[2J\nhealthy",
+        "checks": {"x\x9b": [{"status": "fail", "output": "\u202e"}]},
+        "n": float("nan"),
+    }
+    monkeypatch.setattr("rpa_core.cli.health.ask", lambda *_: (False, body))
+    assert main.main(["health"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert main.main(["health", "--json"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert json.loads(printed, parse_constant=lambda name: pytest.fail(name))["n"] == "nan"
+
+
 @pytest.mark.requirement("R5.1")
 def test_health_never_exits_with_anything_but_0_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     """Docker reserves 2: a wrong call is 1."""

@@ -92,6 +92,26 @@ def test_dead_letters_are_listed_and_decided(folder: Path, capsys: pytest.Captur
     assert kinds["host:0ther"] == {}
 
 
+@pytest.mark.requirement("R2.3", "R7.2")
+def test_an_answer_of_another_program_cannot_steer_a_terminal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reasons hold what a server answered, owners what somebody named a worker: both are shown, and nothing obeys."""
+    hostile = "HTTP 500 \x1b]0;t\x07\nrpa: forged [red]\u202e"
+    with closing(begin(folder, "3vil", "[red]orders[/red]")) as spools:
+        spools.own.put(New("e1", "prefect", "run", b"\xff\x1b"))
+        for entry in spools.own.entries("prefect"):
+            spools.own.bury(entry, hostile)
+        assert rpa_spool("failed", "--json") == 0
+        (line,) = (line for line in capsys.readouterr().out.splitlines() if '"e1"' in line)
+        assert line.isascii()
+        assert json.loads(line)["body"] == "\\xff\x1b"
+        assert rpa_spool("failed") == 0
+        assert rpa_spool("status") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("rpa:") for line in lines)
+    assert any("HTTP 500 \\x1b]0;t\\x07\\nrpa: forged [red]\\u202e" in line for line in lines)
+
+
 @pytest.mark.requirement("R2.4")
 def test_what_is_wrong_says_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
