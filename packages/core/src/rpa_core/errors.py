@@ -111,5 +111,19 @@ class RecordRejected(RpaError):
     exit_code = 65
 
     def __init__(self, *reasons: str) -> None:
-        super().__init__("; ".join(reasons))
+        super().__init__("; ".join(map(text_of, reasons)))
         self.reasons = reasons
+
+
+def text_of(value: object, most: int = 2000) -> str:
+    """What a value says of itself, as text that UTF-8 can hold; for one that raises, what it is."""
+    try:
+        given = str(value)[:most]
+    except BaseException as error:  # noqa: BLE001 - an object of a flow's: its __str__ may do anything
+        given = f"{type(value).__name__} (its text cannot be had: {type(error).__name__})"
+    return given.encode("utf-8", "replace").decode()
+
+
+def describe(error: BaseException) -> str:
+    """An error's class and the first lines of its text."""
+    return f"{type(error).__name__}: {text_of(error)}"

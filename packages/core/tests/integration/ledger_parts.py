@@ -13,7 +13,6 @@ import psycopg
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.processing.accounting import remainder
-from rpa_core.processing.flow import Record
 from rpa_core.store.intake import Enqueued, NewRecord, enqueue
 from rpa_core.store.ledger import Ledger, parts_of
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, DeadLetter, NewChunk, Outline
@@ -97,7 +96,7 @@ def end_of(chunk: Chunk, content: Contents, lease: UUID, pattern: str, share: in
                 again.setdefault(0.001 if delay == "r" else LATER_S, []).append(row.id)
     for delay_s, ids in again.items():
         end.moved.append(NewChunk(min(ids), max(ids), len(ids), ids, [1] * len(ids), delay_s))
-    end.moved += remainder(chunk, [Record(*row) for row in rows], begun, parts)
+    end.moved += remainder(chunk, rows, begun, parts)
     end.moved += parts_of(chunk, content.unread, 16)
     return end
 

@@ -58,7 +58,7 @@ def test_a_careless_handler_harms_nobody_else(engine: Engine) -> None:
             {"n": "number", "do": "odd-emit", "flow": 7},
             {"n": "nul", "do": "odd-emit", "flow": "later", "key": "a\0b"},
             {"n": "long", "do": "odd-emit", "flow": "later", "key": "x" * 5000},
-            {"n": "typed", "do": "odd-emit", "flow": "later", "key": 12},
+            {"n": "typed", "do": "odd-emit", "flow": "later", "key": 1.5},
         )
     )
     worker = engine.start(max_tries=2)

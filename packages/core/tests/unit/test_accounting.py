@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from rpa_core.processing.accounting import Accounting
 from rpa_core.processing.flow import Flow, FlowContext, Record
+from rpa_core.processing.handling import Handling, Taken
 from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
 from rpa_core.store.intake import NewRecord
-from rpa_core.store.values import Chunk, ChunkOutcome
+from rpa_core.store.values import Chunk, ChunkOutcome, StoredRecord
 
 
 class _Clock:
@@ -38,18 +39,24 @@ def _accounting(*, budget: float = 1000, next_flow: str | None = None, cap_s: fl
     )
 
 
-def _records(n: int, attempt: int = 1) -> list[Record]:
-    return [Record(number, f"k{number}", b"{}", attempt) for number in range(10, 10 + n)]
+def _rows(n: int) -> list[StoredRecord]:
+    return [StoredRecord(number, f"k{number}", b"{}") for number in range(10, 10 + n)]
 
 
-def _chunk(records: list[Record], n: int | None = None) -> Chunk:
-    n = n or len(records)
-    return Chunk(1, 1, 10, 9 + n, None, None, n, 1, 1, None)
+def _chunk(n: int, attempt: int = 1) -> Chunk:
+    chunk = Chunk(1, 1, 10, 9 + n, None, None, n, 1, 1, None)
+    return chunk if attempt == 1 else chunk._replace(ids=list(range(10, 10 + n)), tries=[attempt - 1] * n)
 
 
-def _account(outcomes: list[Outcome], *, n: int | None = None, attempt: int = 1, **options: Any) -> ChunkOutcome:
-    records = _records(n or len(outcomes), attempt)
-    return _accounting(**options).account(_chunk(records), records, outcomes)
+def _taken(outcomes: list[Outcome], rows: list[StoredRecord]) -> list[Taken]:
+    """What a handler that returns these makes of the first rows."""
+    flow = Flow(name="act", handle=lambda record, _: outcomes[record.id - 10])
+    return Handling(flow, FlowContext(flow="act"), lambda: True).run(rows[: len(outcomes)])
+
+
+def _account(outcomes: list[Outcome], *, attempt: int = 1, **options: Any) -> ChunkOutcome:
+    rows = _rows(len(outcomes))
+    return _accounting(**options).account(_chunk(len(rows), attempt), rows, _taken(outcomes, rows))
 
 
 _EMITS = st.sampled_from([Emit("later", 1, "k"), Emit("No Flow", 1), Emit("later", {1}), Emit("later", 1, "\ud800")])
@@ -76,18 +83,18 @@ def test_every_record_is_in_one_place(
     outcomes: list[Outcome], unbegun: int, vanished: int, attempt: int, parts: int, budget: float
 ) -> None:
     """Results, dead letters, retries, the remainder and the vanished add up; no id appears twice; texts are texts."""
-    records = _records(len(outcomes) + unbegun, attempt)
-    chunk = _chunk(records, len(records) + vanished or 1)
-    end = _accounting(budget=budget).account(chunk, records, outcomes, parts)
+    rows = _rows(len(outcomes) + unbegun)
+    chunk = _chunk(len(rows) + vanished or 1, attempt)
+    end = _accounting(budget=budget).account(chunk, rows, _taken(outcomes, rows), parts)
     assert len(end.results) + end.n_moved + end.n_dead == chunk.n
     placed = [record_id for record_id, _ in end.results] + [letter.record_id for letter in end.dead]
     for part in end.moved:
         listed = list(part.ids) if part.ids is not None else list(range(part.lo, part.hi + 1))
         assert (len(listed), min(listed), max(listed)) == (part.n, part.lo, part.hi)
-        assert part.tries is None or set(part.tries) == {attempt}
+        assert part.tries is None or set(part.tries) <= {attempt, attempt - 1}
         assert 0 <= part.delay_s < 400 * 86_400
         placed += listed
-    assert sorted(placed) == [record.id for record in records]
+    assert sorted(placed) == [row.id for row in rows]
     for letter in end.dead:
         assert letter.reasons
         for reason in letter.reasons:
@@ -139,9 +146,9 @@ def test_retries_beyond_the_budget_wait_the_longest() -> None:
 @pytest.mark.parametrize(("attempts", "left_with"), [(1, 0), (2, 1), (3, 1)])
 def test_the_remainder_is_given_back_uncounted(attempts: int, left_with: int) -> None:
     """Two of ten were begun: the others are ready at once, in three parts; what is left of a suspect stays one."""
-    records = _records(10)
-    chunk = _chunk(records)._replace(attempts=attempts)
-    end = _accounting().account(chunk, records, [Done(1), Done(2)], 3)
+    rows = _rows(10)
+    chunk = _chunk(len(rows))._replace(attempts=attempts)
+    end = _accounting().account(chunk, rows, _taken([Done(1), Done(2)], rows), 3)
     assert [(part.lo, part.hi, part.delay_s, part.attempts) for part in end.moved] == [
         (12, 14, 0.0, left_with),
         (15, 17, 0.0, left_with),

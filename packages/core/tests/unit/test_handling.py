@@ -15,6 +15,7 @@ from rpa_core.errors import RecordRejected, TransientError
 from rpa_core.processing.flow import Flow, FlowContext, Handler, Record
 from rpa_core.processing.handling import Handling
 from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
+from rpa_core.store.values import StoredRecord
 
 _CONTEXT = FlowContext(flow="act")
 
@@ -52,8 +53,12 @@ class _Seen(Checkpoints):
         self.points.append(point)
 
 
-def _records(n: int) -> list[Record]:
-    return [Record(number, None, b"%d" % number) for number in range(n)]
+def _rows(n: int) -> list[StoredRecord]:
+    return [StoredRecord(number, None, b"%d" % number) for number in range(n)]
+
+
+def _done(*numbers: int) -> list[bytes]:
+    return [b"%d" % number for number in numbers]
 
 
 @pytest.fixture
@@ -97,16 +102,13 @@ def _do(number: int) -> Outcome:
 @pytest.mark.parametrize(("handle", "batch"), [(_act, False), (_act_async, False), (_act_batch, True)])
 def test_errors_stay_with_their_record(handle: Handler, batch: bool, loop: asyncio.Runner) -> None:
     """One by one, many at once, in a batch: an exception is a retry, a rejection a dead letter, the rest is done."""
-    outcomes = _handling(handle, batch=batch, loop=loop).run(_records(8))
+    outcomes = _handling(handle, batch=batch, loop=loop).run(_rows(8))
     assert outcomes == [
-        Done(0),
-        Done(1),
-        Done(2),
+        *_done(0, 1, 2),
         Retry("ValueError: three"),
         SetAside(("four", "really")),
         Retry("TypeError: the handler returned str; it must return Done, Retry or SetAside"),
-        Done(6),
-        Done(7),
+        *_done(6, 7),
     ]
 
 
@@ -115,14 +117,14 @@ def test_errors_stay_with_their_record(handle: Handler, batch: bool, loop: async
 @pytest.mark.parametrize("yes", [0, 1, 2])
 def test_no_record_is_begun_once_it_is_time_to_stop(handle: Handler, yes: int, loop: asyncio.Runner) -> None:
     """The outcomes cover what was begun, and only that."""
-    assert _handling(handle, yes=yes, loop=loop).run(_records(8)) == [Done(number) for number in range(yes)]
+    assert _handling(handle, yes=yes, loop=loop).run(_rows(8)) == _done(*range(yes))
 
 
 @pytest.mark.requirement("R5.5")
 def test_a_batch_is_begun_as_a_whole_or_not_at_all() -> None:
     """A batch handler cannot be stopped in between."""
-    assert _handling(_act_batch, yes=0, batch=True).run(_records(3)) == []
-    assert len(_handling(_act_batch, yes=1, batch=True).run(_records(3))) == 3
+    assert _handling(_act_batch, yes=0, batch=True).run(_rows(3)) == []
+    assert len(_handling(_act_batch, yes=1, batch=True).run(_rows(3))) == 3
 
 
 _AWAY = [TransientError("away"), errors.AdminShutdown("terminating connection"), psycopg.OperationalError("lost")]
@@ -146,11 +148,11 @@ def test_what_is_away_concerns_no_record(away: Exception, loop: asyncio.Runner) 
         return [one(record, context) for record in records]
 
     for handle in (one, many):
-        assert _handling(handle, loop=loop).run(_records(6)) == [Done(0), Done(1)]
+        assert _handling(handle, loop=loop).run(_rows(6)) == _done(0, 1)
         with pytest.raises(type(away)):
-            _handling(handle, loop=loop).run(_records(6)[2:])
+            _handling(handle, loop=loop).run(_rows(6)[2:])
     with pytest.raises(type(away)):
-        _handling(batch, batch=True).run(_records(6))
+        _handling(batch, batch=True).run(_rows(6))
 
 
 @pytest.mark.requirement("R2.5")
@@ -164,7 +166,7 @@ def test_many_at_once_begin_no_more_when_something_is_away(loop: asyncio.Runner)
         raise TransientError("away")
 
     with pytest.raises(TransientError):
-        _handling(handle, loop=loop, concurrency=4).run(_records(1000))
+        _handling(handle, loop=loop, concurrency=4).run(_rows(1000))
     assert len(begun) <= 8
 
 
@@ -181,7 +183,7 @@ def test_no_more_than_the_flows_concurrency_at_once(loop: asyncio.Runner) -> Non
         running -= 1
         return Done(record.payload)
 
-    assert _handling(handle, loop=loop, concurrency=4).run(_records(40)) == [Done(number) for number in range(40)]
+    assert _handling(handle, loop=loop, concurrency=4).run(_rows(40)) == _done(*range(40))
     assert most == 4
 
 
@@ -195,8 +197,8 @@ def test_a_cancellation_that_a_handler_lets_out_is_a_failed_try(loop: asyncio.Ru
         return Done(record.payload)
 
     handling = _handling(handle, loop=loop)
-    assert handling.run(_records(3)) == [Done(0), Retry("CancelledError: "), Done(2)]
-    assert handling.run_singly(_records(2)[1]) == Retry("CancelledError: ")
+    assert handling.run(_rows(3)) == [b"0", Retry("CancelledError: "), b"2"]
+    assert handling.run_singly(_rows(2)[1]) == Retry("CancelledError: ")
 
 
 @pytest.mark.requirement("R8.7")
@@ -212,8 +214,8 @@ def test_a_batch_is_halved_until_the_culprit_stands_alone(culprit: int) -> None:
             raise KeyError(culprit)
         return [Done(number) for number in numbers]
 
-    outcomes = _handling(handle, batch=True).run(_records(8))
-    assert outcomes == [Retry(f"KeyError: {culprit}") if n == culprit else Done(n) for n in range(8)]
+    outcomes = _handling(handle, batch=True).run(_rows(8))
+    assert outcomes == [Retry(f"KeyError: {culprit}") if n == culprit else b"%d" % n for n in range(8)]
     assert sizes == [8, 4, 2, 1]
 
 
@@ -224,9 +226,9 @@ def test_a_batch_with_a_wrong_number_of_outcomes_is_not_guessed_at() -> None:
     def handle(records: Sequence[Record], _: FlowContext) -> Sequence[Outcome]:
         return [Done(record.payload) for record in records if record.payload != 2]
 
-    outcomes = _handling(handle, batch=True).run(_records(4))
+    outcomes = _handling(handle, batch=True).run(_rows(4))
     assert outcomes[2] == Retry("TypeError: the handler returned 0 outcomes for 1 records")
-    assert [outcome for n, outcome in enumerate(outcomes) if n != 2] == [Done(0), Done(1), Done(3)]
+    assert [outcome for n, outcome in enumerate(outcomes) if n != 2] == _done(0, 1, 3)
 
 
 @pytest.mark.requirement("R3.3")
@@ -234,5 +236,5 @@ def test_a_batch_with_a_wrong_number_of_outcomes_is_not_guessed_at() -> None:
 def test_the_middle_of_a_batch_is_reached_once(n: int, yes: int, reached: int) -> None:
     """Where tests kill and stop workers; not reached where the handling ends before."""
     checkpoints = _Seen()
-    _handling(lambda record, _: Done(record.id), yes=yes, checkpoints=checkpoints).run(_records(n))
+    _handling(lambda record, _: Done(record.id), yes=yes, checkpoints=checkpoints).run(_rows(n))
     assert checkpoints.points == [Point.MID_BATCH] * reached

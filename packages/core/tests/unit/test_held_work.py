@@ -80,13 +80,13 @@ class _Ledger:
         mine = {chunk.id for chunk in claim.chunks}
         return self.done & mine, self.held & mine
 
-    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Any) -> set[int]:
+    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Any, _: str) -> set[int]:
         self.answers.wait(20)
         if self.error is not None:
             raise self.error
         ids = [end.chunk.id for end in outcomes]
         if effects is not None:
-            effects(self, [record_id for end in outcomes for record_id, _ in end.results])
+            effects.write(self, [record_id for end in outcomes for record_id, _ in end.results])
         self.completed += ids
         return set(ids)
 

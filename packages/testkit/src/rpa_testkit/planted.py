@@ -22,8 +22,9 @@ import psycopg
 
 from rpa_core.store import completion
 from rpa_core.store.connect import connect
+from rpa_core.store.effects import Effects
 from rpa_core.store.intake import Enqueued, NewRecord
-from rpa_core.store.ledger import Effects, Ledger
+from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import ChunkOutcome, Claim
 from rpa_testkit.scenario.model import Scenario
 
@@ -63,11 +64,17 @@ class AttemptsAsToken(Ledger):
         super().__init__(connection, **options)
         self._sql = _replaced(self, "fence", _FENCE, b"c.attempts = g.epoch AND c.state = 'l'")
 
-    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Effects | None = None) -> set[int]:
+    def complete(
+        self,
+        claim: Claim,
+        outcomes: Sequence[ChunkOutcome],
+        effects: Effects | None = None,
+        known_key: str = "keep",
+    ) -> set[int]:
         """As the real one, with the other token."""
         for outcome in outcomes:
             outcome.chunk = outcome.chunk._replace(epoch=outcome.chunk.attempts)
-        return super().complete(claim, outcomes, effects)
+        return super().complete(claim, outcomes, effects, known_key)
 
 
 class UncountedTakeover(AttemptsAsToken):
@@ -87,11 +94,9 @@ def results_beside_the_transaction() -> Iterator[None]:
     """Results are written and committed by a transaction of their own, before the chunk's end commits."""
     store = completion._store
 
-    def elsewhere(
-        connection: psycopg.Connection[Any], outcomes: Sequence[ChunkOutcome], effects: Effects | None
-    ) -> None:
-        with connect(connection.info.dsn) as other, other.transaction():
-            store(other, outcomes, effects)
+    def elsewhere(cursor: psycopg.Cursor[Any], rows: Sequence[tuple[ChunkOutcome, int, bytes]]) -> None:
+        with connect(cursor.connection.info.dsn) as other, other.transaction(), other.cursor() as own:
+            store(own, rows)
 
     with mock.patch.object(completion, "_store", elsewhere):
         yield

@@ -58,6 +58,9 @@ class Metrics:
             "rpa_commit_duration_seconds", "Time of one completing transaction", _DURATIONS, "flow"
         )
         self.leases_lost = self._counter("rpa_leases_lost", "Chunks another worker took over", "flow")
+        self.handed_on_known = self._counter(
+            "rpa_handed_on_known", "Records not handed on because the flow they go to has their key", "flow", "to"
+        )
         self.queue_records = self._gauge("rpa_queue_records", "Records in the queue by state", "flow", "state")
         self.queue_oldest_age = self._gauge(
             "rpa_queue_oldest_age_seconds", "Age of the oldest record not finished", "flow"

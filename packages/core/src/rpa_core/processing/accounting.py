@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 
-import orjson
-
-from rpa_core.processing.flow import Flow, Record
-from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
+from rpa_core.processing.flow import Flow
+from rpa_core.processing.handling import Encoded, Taken, Unstorable
+from rpa_core.processing.outcome import Retry, SetAside
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
-from rpa_core.store.intake import FLOW_NAME, NewRecord
+from rpa_core.store.intake import NewRecord
 from rpa_core.store.ledger import part
-from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk
+from rpa_core.store.values import Chunk, ChunkOutcome, DeadLetter, NewChunk, StoredRecord
 
-_MAX_REASON = 2000
-_MAX_KEY_CHARS = 512  # well under the 2,704 bytes that a PostgreSQL btree entry can hold
 _MAX_DELAY_S = 366 * 86_400.0
 
 
 class Accounting:
-    """Applies the retry policy and encodes results.
+    """Applies the retry policy.
 
     A record that failed waits with full jitter; where retries exceed the budget (a share of what succeeds), they
     wait the longest delay there is, so that a broken dependency is not hammered.
@@ -36,50 +32,53 @@ class Accounting:
     def account(
         self,
         chunk: Chunk,
-        records: Sequence[Record],
-        outcomes: Sequence[Outcome],
+        rows: Sequence[StoredRecord],
+        outcomes: Sequence[Taken],
         remainder_parts: int = 1,
         unread: Sequence[NewChunk] = (),
     ) -> ChunkOutcome:
         """`outcomes` belong to the first records; the others go on, in `remainder_parts` chunks of about one size.
 
-        `unread` holds the chunk's records that are not among `records`: they were not read.
+        `rows` are the chunk's records as they were read, `unread` holds those that were not: whatever the chunk lists
+        beyond them is not in the database.
         """
-        end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(records) - sum(new.n for new in unread))
-        again: dict[tuple[int, float | None], list[Record]] = {}
-        results, next_flow, dumps = end.results, self._flow.next_flow, orjson.dumps
+        end = ChunkOutcome(chunk=chunk, vanished=chunk.n - len(rows) - sum(new.n for new in unread))
+        again: dict[tuple[int, float], list[StoredRecord]] = {}
+        results, next_flow = end.results, self._flow.next_flow
         forward = end.emits.setdefault(next_flow, []) if next_flow else None
-        for record, outcome in zip(records, outcomes, strict=False):
-            match outcome:
-                case Done():
-                    try:
-                        encoded = dumps(outcome.data)
-                        emitted = _encoded(outcome.emit) if outcome.emit else ()
-                    except (TypeError, ValueError, AttributeError) as error:
-                        reason = f"the handler's result cannot be stored, it must be JSON: {error}"
-                        end.dead.append(_letter(record, "unstorable", (reason,)))
-                        continue
-                    results.append((record.id, encoded))
-                    if forward is not None:
-                        forward.append((record.id, NewRecord(encoded, record.key)))
-                    for flow, new in emitted:
-                        end.emits.setdefault(flow, []).append((record.id, new))
-                case Retry(reason, after_s):
-                    if self._policy.exhausted(record.attempt):
-                        tried = f"gave up after {record.attempt} tries: {reason}"
-                        end.dead.append(_letter(record, "exhausted", (tried,)))
-                    else:
-                        again.setdefault((record.attempt, _delay_s(after_s)), []).append(record)
-                case SetAside(reasons):
-                    end.dead.append(_letter(record, "rejected", reasons or ("no reason given",)))
+        for row, attempt, outcome in zip(rows, attempts(chunk, rows), outcomes, strict=False):
+            number = row[0]
+            if type(outcome) is bytes:
+                results.append((number, outcome))
+                if forward is not None:
+                    forward.append((number, NewRecord(outcome, row[1])))
+            elif type(outcome) is Encoded:
+                results.append((number, outcome.data))
+                if forward is not None:
+                    forward.append((number, NewRecord(outcome.data, row[1])))
+                for flow, new in outcome.emits:
+                    end.emits.setdefault(flow, []).append((number, new))
+            elif isinstance(outcome, Retry):
+                if self._policy.exhausted(attempt):
+                    tried = f"gave up after {attempt} tries: {outcome.reason}"
+                    end.dead.append(DeadLetter(number, "exhausted", attempt, (tried,)))
+                else:
+                    after_s = min(max(outcome.after_s or 0.0, 0.0), _MAX_DELAY_S)
+                    again.setdefault((attempt, after_s), []).append(row)
+            elif isinstance(outcome, SetAside):
+                end.dead.append(DeadLetter(number, "rejected", attempt, outcome.reasons))
+            elif isinstance(outcome, Unstorable):
+                end.dead.append(DeadLetter(number, "unstorable", attempt, (outcome.reason,)))
+            else:
+                raise TypeError(f"{outcome!r} is no outcome of record {number}")
         self._budget.record_attempts(len(results))
         for (tries, after_s), failed in again.items():
-            end.moved += self._retries(failed, tries, after_s or 0.0)
-        end.moved += remainder(chunk, records, len(outcomes), remainder_parts)
+            end.moved += self._retries(failed, tries, after_s)
+        end.moved += remainder(chunk, rows, len(outcomes), remainder_parts)
         end.moved += unread
         return end
 
-    def _retries(self, failed: list[Record], tries: int, after_s: float) -> list[NewChunk]:
+    def _retries(self, failed: list[StoredRecord], tries: int, after_s: float) -> list[NewChunk]:
         within = self._budget.take(len(failed))
         soon_s = self._policy.delay_s(tries, self._rand)
         late_s = self._policy.cap_s * self._rand.uniform(0.5, 1.0)
@@ -94,54 +93,33 @@ class Accounting:
                 size_bytes=_size_bytes(group),
             )
             for group, delay_s in ((failed[:within], soon_s), (failed[within:], late_s))
-            if (ids := [record.id for record in group])
+            if (ids := [row.id for row in group])
         ]
 
 
-def remainder(chunk: Chunk, records: Sequence[Record], begin: int, parts: int) -> list[NewChunk]:
+def attempts(chunk: Chunk, rows: Sequence[StoredRecord]) -> Sequence[int]:
+    """How often each record is tried by now, this time included."""
+    if chunk.ids is None or chunk.tries is None:
+        return (1,) * len(rows)
+    tried = dict(zip(chunk.ids, chunk.tries, strict=True))
+    return [tried[row.id] + 1 for row in rows]
+
+
+def remainder(chunk: Chunk, rows: Sequence[StoredRecord], begin: int, parts: int) -> list[NewChunk]:
     """The records from `begin` on as new chunks, ready at once; their claim is not counted.
 
     What is left of a suspect stays one: the record to blame may be among it.
     """
-    left = len(records) - begin
+    left = len(rows) - begin
     if left <= 0:
         return []
     size = -(-left // max(1, min(parts, left)))
     attempts = 1 if chunk.attempts > 1 else 0
-    groups = [records[start : start + size] for start in range(begin, len(records), size)]
+    groups = [rows[start : start + size] for start in range(begin, len(rows), size)]
     return [
-        part(chunk, [record.id for record in group], size_bytes=_size_bytes(group), attempts=attempts)
-        for group in groups
+        part(chunk, [row.id for row in group], size_bytes=_size_bytes(group), attempts=attempts) for group in groups
     ]
 
 
-def _size_bytes(records: Sequence[Record]) -> int:
-    return sum(len(record.raw) for record in records)
-
-
-def _encoded(emits: Sequence[Emit]) -> Sequence[tuple[str, NewRecord]]:
-    """Raises ValueError or TypeError for what the database would refuse, and the other records with it."""
-    for emit in emits:
-        if not FLOW_NAME.fullmatch(emit.flow):
-            raise ValueError(f"it emits to {emit.flow!r}, which no flow can be called")
-        if emit.key is not None and (len(emit.key) > _MAX_KEY_CHARS or "\0" in emit.key or _text(emit.key) != emit.key):
-            raise ValueError(f"it emits under the key {emit.key[:40]!r}, which is too long or not text")
-    return [(emit.flow, NewRecord(orjson.dumps(emit.payload), emit.key)) for emit in emits]
-
-
-def _delay_s(after_s: object) -> float | None:
-    """What a handler asked for, where it is a number that a calendar can hold."""
-    if isinstance(after_s, int | float) and math.isfinite(after_s) and after_s > 0:
-        return min(float(after_s), _MAX_DELAY_S)
-    return None
-
-
-def _letter(record: Record, kind: str, reasons: Sequence[object]) -> DeadLetter:
-    """With reasons that the database takes, whatever the handler gave."""
-    given = (reasons,) if isinstance(reasons, str) else reasons
-    return DeadLetter(record.id, kind, record.attempt, tuple(_text(str(reason)[:_MAX_REASON]) for reason in given))
-
-
-def _text(text: str) -> str:
-    """Without what UTF-8 cannot hold."""
-    return text.encode("utf-8", "replace").decode()
+def _size_bytes(rows: Sequence[StoredRecord]) -> int:
+    return sum(len(row.payload) for row in rows)

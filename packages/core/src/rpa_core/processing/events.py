@@ -9,7 +9,7 @@ from contextlib import contextmanager
 class WorkerEvents:
     """Callbacks from the worker's thread; they must be quick and must not raise.
 
-    `completed` and `lost` also come from the thread that completes what earlier lives finished.
+    `completed`, `handed_on_known` and `lost` also come from the thread that completes what earlier lives finished.
     """
 
     def beat(self) -> None:
@@ -26,6 +26,9 @@ class WorkerEvents:
 
     def completed(self, *, done: int, moved: int, dead: int) -> None:
         """A chunk's outcomes are committed."""
+
+    def handed_on_known(self, to: str, records: int) -> None:
+        """So many records were not handed on to a flow that has their keys already."""
 
     def lost(self, records: int) -> None:
         """A chunk was lost to another worker; nothing was written for it."""

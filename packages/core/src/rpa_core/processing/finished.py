@@ -17,24 +17,29 @@ more. Within that time, or for as long as nobody else has taken over, kept work 
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.errors import RpaError, StoreRefused, TransientError
+from rpa_core.processing.encoding import encode as encode_value
 from rpa_core.processing.events import WorkerEvents
-from rpa_core.processing.flow import Flow
+from rpa_core.processing.flow import Flow, Record
+from rpa_core.processing.handling import Encoded, Taken
 from rpa_core.processing.kept import Handled, Kept, UnknownFormat, decode, encode, parts
+from rpa_core.processing.outcome import Done
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, New, Refused, SpoolFull, Verdict
 from rpa_core.resilience.spool.spool import Spool
 from rpa_core.store.connect import classify
-from rpa_core.store.ledger import Effects, Ledger
-from rpa_core.store.values import ChunkOutcome, Claim
+from rpa_core.store.effects import Effects
+from rpa_core.store.ledger import Ledger
+from rpa_core.store.values import ChunkOutcome, Claim, DeadLetter, StoredRecord
 
 logger = logging.getLogger("rpa.worker")
 KIND = "finished"
@@ -172,7 +177,8 @@ class LateCompletion:
             self._give_back(ledger, kept.claim, pending, f"not committed in {rounds} rounds", delay_s)
         else:
             self._rounds[name] = rounds + 1  # if this fails, the ledger was there and did not take it
-            ours = ledger.complete(kept.claim, pending, bind_effects(self._flow, kept.done or {}))
+            effects_now = bind_effects(self._flow, kept.done or {})
+            ours = ledger.complete(kept.claim, pending, effects_now, self._flow.known_key)
             tell(self._events, self._flow.name, pending, ours)
             logger.info(
                 "completed %d records that an earlier life had finished",
@@ -191,23 +197,63 @@ class LateCompletion:
         )
 
 
-def bind_effects(flow: Flow, done: Handled) -> Effects | None:
+def handled(rows: Sequence[StoredRecord], attempts: Sequence[int], outcomes: Sequence[Taken]) -> Handled:
+    """What a flow's effects are to see of a chunk: the Done of each record, and a Record that no handler had."""
+    return {
+        row.id: (Record(*row, attempt), outcome.done)
+        for row, attempt, outcome in zip(rows, attempts, outcomes, strict=False)
+        if type(outcome) is Encoded
+    }
+
+
+def refuse_changed(ends: Iterable[ChunkOutcome], done: Handled) -> None:
+    """Set aside what was changed after its handler returned it: effects would see another result than is stored."""
+    for end in ends:
+        changed = {number for number, data in end.results if _changed(done[number][1], data)}
+        if not changed:
+            continue
+        end.results = [(number, data) for number, data in end.results if number not in changed]
+        for flow, emits in end.emits.items():
+            end.emits[flow] = [(source, new) for source, new in emits if source not in changed]
+        reason = "the object that the handler returned was changed afterwards; return a new one for each record"
+        end.dead += [DeadLetter(number, "unstorable", done[number][0].attempt, (reason,)) for number in sorted(changed)]
+
+
+def _changed(done: Done, data: bytes) -> bool:
+    try:
+        return encode_value(done.data) != data
+    except Exception:  # noqa: BLE001 - a flow's object, which could be encoded before
+        return True
+
+
+def bind_effects(flow: Flow, done: Handled, beat: Callable[[], object] = lambda: None) -> Effects | None:
     """The flow's effects as the ledger calls them: with the ids of the records that get a result."""
     effects = flow.effects
     if effects is None:
         return None
 
-    def write(connection: psycopg.Connection, ids: Sequence[int]) -> None:
-        effects(connection, [done[record_id] for record_id in ids])
+    def write(connection: psycopg.Connection[Any], ids: Sequence[int]) -> object:
+        process = os.getpid()
+        try:
+            return effects(connection, [done[record_id] for record_id in ids])
+        finally:
+            if os.getpid() != process:  # a process that they forked: it must not go on with this connection
+                os._exit(RpaError.exit_code)
 
-    return write
+    return Effects(write, beat)
 
 
 def tell(events: WorkerEvents, flow: str, ends: Iterable[ChunkOutcome], ours: set[int]) -> None:
     """Say of each chunk that its outcomes are committed, or that they are lost to another worker."""
+    known: dict[str, list[str]] = {}
+    refused: list[DeadLetter] = []
     for end in ends:
         if end.chunk.id in ours:
-            events.completed(done=len(end.results), moved=end.n_moved, dead=end.n_dead)
+            number = len(end.refused)
+            events.completed(done=len(end.results) - number, moved=end.n_moved, dead=end.n_dead + number)
+            refused += end.refused
+            for to, keys in end.known.items():
+                known.setdefault(to, []).extend(keys)
         else:
             events.lost(end.chunk.n)
             logger.warning(
@@ -216,3 +262,21 @@ def tell(events: WorkerEvents, flow: str, ends: Iterable[ChunkOutcome], ours: se
                 end.chunk.n,
                 extra={"event.action": "lease.lost", "flow.name": flow},
             )
+    for to, keys in known.items():
+        events.handed_on_known(to, len(keys))
+        logger.warning(
+            "%d records were not handed on to %s, which already has their keys (%s%s); see Flow.known_key",
+            len(keys),
+            to,
+            ", ".join(repr(key[:80]) for key in keys[:5]),
+            ", ..." if len(keys) > 5 else "",
+            extra={"event.action": "record.key_known", "flow.name": flow},
+        )
+    if refused:
+        logger.warning(
+            "%d records are set aside at their completion; record %d: %s",
+            len(refused),
+            refused[0].record_id,
+            refused[0].reasons[0],
+            extra={"event.action": "record.refused", "flow.name": flow},
+        )

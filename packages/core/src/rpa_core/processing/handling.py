@@ -1,34 +1,70 @@
-"""Calling the flow's handler: one outcome for each record, whatever the handler does."""
+"""Calling the flow's handler: one outcome for each record, whatever the handler does.
+
+The handler gets Records and a list made for the call, and what it returns is taken at once: results as the bytes that
+are to be stored, reasons as text. So nothing that it does to any of these objects reaches another record or the ledger.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+import math
+import os
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set, Sized
+from datetime import timedelta
+from itertools import islice, repeat
+from typing import Any, NamedTuple, TypeVar, cast
 
+import orjson
 import psycopg
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.clock import Clock, SystemClock
-from rpa_core.errors import RecordRejected, TransientError
-from rpa_core.processing.flow import Flow, FlowContext, Record
-from rpa_core.processing.outcome import Done, Outcome, Retry, SetAside
+from rpa_core.errors import RecordRejected, RpaError, TransientError, describe, text_of
+from rpa_core.processing.encoding import BACKSLASH, HAS_NULL, NotStorable, encode
+from rpa_core.processing.flow import Flow, FlowContext, Record, records_of
+from rpa_core.processing.outcome import Done, Emit, Retry, SetAside
 from rpa_core.store.connect import is_transient
+from rpa_core.store.intake import FLOW_NAME, NewRecord
+from rpa_core.store.values import StoredRecord
 
 logger = logging.getLogger("rpa.processing")
-_OUTCOMES = (Done, Retry, SetAside)
+T = TypeVar("T")
+_NO_EMITS: tuple[Emit, ...] = ()
 _LOOK_S = 0.001
+_MAX_REASONS = 1000
+_MAX_KEY_CHARS = 512  # well under the 2,704 bytes that a PostgreSQL btree entry can hold
+
+
+class Encoded(NamedTuple):
+    """A Done that is more than its result: with records for other flows, or for a flow with effects (`done`)."""
+
+    data: bytes
+    emits: tuple[tuple[str, NewRecord], ...]
+    done: Done
+
+
+class Unstorable(NamedTuple):
+    """A Done that cannot be stored."""
+
+    reason: str
+
+
+# What a handler's answer is kept as: the result's JSON text alone where that is all of it.
+Taken = bytes | Encoded | Unstorable | Retry | SetAside
 
 
 class Handling:
     """Runs a flow's handler over records, in order, until `go_on` says no.
 
     `go_on` is asked before a record if its last answer is a millisecond old: before each one that follows a slow
-    one, and now and then among quick ones, where asking would cost as much as handling.
+    one, and now and then among quick ones, where asking would cost as much as handling. `encoded_bytes` is up to date
+    then: the size of the results taken since it was last set to 0.
 
-    The answer covers a prefix of the records: what was not begun has no outcome. An exception of the handler
-    becomes a Retry, RecordRejected a SetAside. A TransientError, or a psycopg error that says the database is
+    The answer covers a prefix of the records: what was not begun has no outcome. Whatever a handler raises becomes a
+    Retry, SystemExit too; RecordRejected a SetAside. A TransientError, or a psycopg error that says the database is
     away, concerns none of the records: it ends the prefix, and is raised where that would be empty.
     """
 
@@ -43,93 +79,166 @@ class Handling:
     ) -> None:
         if flow.is_async and loop is None:
             raise ValueError(f"flow {flow.name} is async: it needs a loop to run in")
+        self.encoded_bytes = 0
         self._flow = flow
         self._context = context
-        self._handle = cast("Callable[[Record, FlowContext], Outcome]", flow.handle)  # the one-record form
+        self._handle = cast("Callable[[Any, FlowContext], Any]", flow.handle)
+        self._bare = flow.effects is None  # results need nothing but their bytes
         self._go_on = go_on
         self._loop = loop
         self._monotonic = (clock or SystemClock()).monotonic
         self._checkpoints = checkpoints or Checkpoints()
+        self._forked = self._rich = False  # `_rich`: some outcome was more than bytes
+        own = weakref.WeakMethod(self._in_child)
+        os.register_at_fork(after_in_child=lambda: (mark := own()) and mark())
 
-    def run(self, records: Sequence[Record]) -> list[Outcome]:
-        """Outcomes of the first records, as many as could be begun."""
-        if self._flow.is_async:
-            assert self._loop is not None
-            return self._loop.run(self._concurrently(records))
+    def run(self, rows: Sequence[StoredRecord], attempts: Sequence[int] | None = None) -> list[Taken]:
+        """Outcomes of the first records, as many as could be begun. `attempts` counts each record's tries, from 1."""
         if self._flow.batch:
-            return self._batch(records) if self._go_on() else []
-        return self._one_by_one(records)
+            return self._batch(rows, attempts or [1] * len(rows)) if self._go_on() else []
+        if self._flow.is_async:
+            return self._in_loop(self._concurrently(rows, attempts))
+        return self._one_by_one(rows, attempts)
 
-    def run_singly(self, record: Record) -> Outcome:
+    def run_singly(self, row: StoredRecord, attempt: int = 1) -> Taken:
         """One record by itself: how the records of a chunk that ended a worker are run."""
-        if self._flow.is_async:
-            assert self._loop is not None
-            return self._loop.run(self._one_async(record))
         if self._flow.batch:
-            return self._batch([record])[0]
+            return self._batch([row], [attempt])[0]
+        (record,) = records_of([row], [attempt])
+        if self._flow.is_async:
+            return self._in_loop(self._one_async(record))
         return self._one(record)
 
-    def _one_by_one(self, records: Sequence[Record]) -> list[Outcome]:
-        middle = len(records) // 2
-        outcomes: list[Outcome] = []
-        if self._in_turn(records[:middle], outcomes):
+    def _one_by_one(self, rows: Sequence[StoredRecord], attempts: Sequence[int] | None) -> list[Taken]:
+        outcomes: list[Taken] = []
+        middle = len(rows) // 2
+        tries = attempts or repeat(1)
+        records = records_of(rows, tries)
+        if self._in_turn(islice(records, middle), outcomes):
             self._checkpoints.reach(Point.MID_BATCH)
-            self._in_turn(records[middle:], outcomes)
+            self._in_turn(records, outcomes)
         return outcomes
 
-    def _in_turn(self, records: Sequence[Record], outcomes: list[Outcome]) -> bool:
+    def _in_turn(self, records: Iterable[Record], outcomes: list[Taken]) -> bool:
         """Add to `outcomes`; whether every record was handled."""
-        one, monotonic, look_at = self._one, self._monotonic, float("-inf")
+        handle, context, bare, monotonic = self._handle, self._context, self._bare, self._monotonic
+        look_at, counted, add = float("-inf"), len(outcomes), outcomes.append
+        dumps, has_null = orjson.dumps, HAS_NULL
         try:
             for record in records:
                 if (now := monotonic()) >= look_at:
+                    self._count(outcomes[counted:])
+                    counted = len(outcomes)
                     if not self._go_on():
                         return False
                     look_at = now + _LOOK_S
-                outcomes.append(one(record))
+                try:
+                    outcome = handle(record, context)
+                except BaseException as error:  # noqa: BLE001 - the boundary between a handler and the other records
+                    add(self._failed(record, error))
+                    continue
+                if bare and type(outcome) is Done and outcome[1] is _NO_EMITS and not self._forked:
+                    try:  # the shortest way, for nearly all: as `_kept`, without its calls
+                        data = dumps(outcome[0])
+                    except Exception:  # noqa: BLE001, S110 - `_kept` says what it is
+                        pass
+                    else:
+                        if not has_null(data) and BACKSLASH not in data:
+                            add(data)
+                            continue
+                add(self._kept(record, outcome))
         except (TransientError, psycopg.Error):
             if not outcomes:
                 raise
             return False
+        finally:
+            self._count(outcomes[counted:])
         return True
 
-    def _one(self, record: Record) -> Outcome:
+    def _count(self, outcomes: Sequence[Taken]) -> None:
+        self.encoded_bytes += sum([len(outcome) for outcome in outcomes if type(outcome) is bytes])
+        for outcome in outcomes if self._rich else ():
+            if type(outcome) is Encoded:
+                self.encoded_bytes += len(outcome.data) + sum(len(new.payload) for _, new in outcome.emits)
+
+    def _one(self, record: Record) -> Taken:
         try:
             outcome = self._handle(record, self._context)
-            return outcome if type(outcome) is Done else self._checked(outcome)
-        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
+        except BaseException as error:  # noqa: BLE001 - the boundary between a handler and the other records
+            return self._failed(record, error)
+        return self._kept(record, outcome)
+
+    def _kept(self, record: Record, outcome: Any) -> Taken:
+        """What a handler returned for the record, as it is kept."""
+        self._end_child()
+        try:
+            return self._taken(outcome)
+        except NotStorable as error:
+            return _unstorable(error)
+        except BaseException as error:  # noqa: BLE001 - as above: what it returned may raise when it is read
             return self._failed(record, error)
 
-    def _batch(self, records: Sequence[Record]) -> list[Outcome]:
+    def _batch(self, rows: Sequence[StoredRecord], attempts: Sequence[int]) -> list[Taken]:
         """A batch that raises is halved until the culprit stands alone; the handler may see a record twice."""
         try:
-            outcomes = cast("Sequence[Any]", self._flow.handle(records, self._context))  # type: ignore[arg-type]  # batch form
-            if len(outcomes) != len(records):
-                raise TypeError(f"the handler returned {len(outcomes)} outcomes for {len(records)} records")
-            return [self._checked(outcome) for outcome in outcomes]
-        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
-            if len(records) == 1:
-                return [self._failed(records[0], error)]
+            outcomes = self._handle(list(records_of(rows, attempts)), self._context)
+            if self._flow.is_async:
+                outcomes = self._in_loop(_awaited(outcomes))
+            given = self._each(outcomes, len(rows))
+            self._end_child()
+            taken = list(map(self._taken_or_not, given))
+        except BaseException as error:  # noqa: BLE001 - the boundary between a handler and the other records
+            if len(rows) == 1:
+                (record,) = records_of(rows, attempts)
+                return [self._failed(record, error)]
+            self._end_child()
             _raise_if_transient(error)
-            middle = len(records) // 2
-            return self._batch(records[:middle]) + self._batch(records[middle:])
+            middle = len(rows) // 2
+            return self._batch(rows[:middle], attempts[:middle]) + self._batch(rows[middle:], attempts[middle:])
+        self._count(taken)
+        return taken
 
-    async def _concurrently(self, records: Sequence[Record]) -> list[Outcome]:
+    def _each(self, outcomes: Any, n: int) -> list[Any]:
+        """A batch's outcomes one by one; raises TypeError where they are not one for each record, in order."""
+        _close_if_coroutine(outcomes)
+        odd = isinstance(outcomes, (Done, Retry, SetAside, Emit, Mapping, Set, str, bytes))
+        if odd or not isinstance(outcomes, Iterable):
+            raise TypeError(
+                f"the handler returned {_kind(outcomes)} for {n} records; with batch=True it must return a list with "
+                "one Done, Retry or SetAside for each record"
+            )
+        given = list(islice(outcomes, n + 1))
+        if len(given) != n:
+            number = len(outcomes) if isinstance(outcomes, Sized) else f"{len(given)} or more"
+            raise TypeError(f"the handler returned {number} outcomes for {n} records")
+        for outcome in given:
+            _check(outcome)
+        return given
+
+    def _taken_or_not(self, outcome: Any) -> Taken:
+        try:
+            return self._taken(outcome)
+        except NotStorable as error:
+            return _unstorable(error)
+
+    async def _concurrently(self, rows: Sequence[StoredRecord], attempts: Sequence[int] | None) -> list[Taken]:
         limit = asyncio.Semaphore(self._flow.concurrency)
         away = asyncio.Event()
-        running: list[asyncio.Task[Outcome]] = []
+        running: list[asyncio.Task[Taken]] = []
 
-        async def bounded(record: Record) -> Outcome:
+        async def bounded(record: Record) -> Taken:
             try:
-                return await self._one_async(record)
+                outcome = await self._one_async(record)
             except BaseException:
                 away.set()
                 raise
             finally:
                 limit.release()
+            self._count((outcome,))
+            return outcome
 
         try:
-            for record in records:
+            for record in records_of(rows, attempts or repeat(1)):
                 await limit.acquire()
                 if away.is_set() or not self._go_on():
                     break
@@ -140,25 +249,57 @@ class Handling:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _one_async(self, record: Record) -> Outcome:
+    async def _one_async(self, record: Record) -> Taken:
         try:
-            return self._checked(await self._flow.handle(record, self._context))  # type: ignore[arg-type,misc]  # async form
+            outcome = await _awaited(self._handle(record, self._context))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             return self._failed(record, error)  # nobody cancelled us: the handler let one of its own out
-        except Exception as error:  # noqa: BLE001 - the boundary between a handler and the other records
+        except BaseException as error:  # noqa: BLE001 - the boundary between a handler and the other records
             return self._failed(record, error)
+        return self._kept(record, outcome)
 
-    def _checked(self, outcome: Any) -> Outcome:
-        if isinstance(outcome, _OUTCOMES):
-            return outcome
-        raise TypeError(f"the handler returned {type(outcome).__name__}; it must return Done, Retry or SetAside")
+    def _in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run it to its end, also where a task that a handler has begun stops the loop with SystemExit."""
+        assert self._loop is not None
+        loop = self._loop.get_loop()
+        task = loop.create_task(work)
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done():
+                    raise
+                self._end_child()
+                logger.warning(
+                    "a task of a handler raised %s, which is ignored", _kind(error), extra={"event.action": "task.exit"}
+                )
 
-    def _failed(self, record: Record, error: BaseException) -> Outcome:
+    def _taken(self, outcome: Any) -> Taken:
+        """The outcome as it is kept. Raises NotStorable, or TypeError for what is no outcome."""
+        _check(outcome)
+        if isinstance(outcome, Retry):
+            return _retry(outcome)
+        if isinstance(outcome, SetAside):
+            return SetAside(texts(outcome.reasons))
+        try:
+            data = encode(outcome.data)
+            given = _emits(outcome.emit) if outcome.emit else ()
+            if self._bare and not given:
+                return data
+            self._rich = True
+            return Encoded(data, tuple(map(_encoded, given)), Done(outcome.data, given))
+        except NotStorable:
+            raise
+        except Exception as error:  # what is in a Done may raise when it is read
+            raise NotStorable(describe(error)) from error
+
+    def _failed(self, record: Record, error: BaseException) -> Taken:
+        self._end_child()
         if isinstance(error, RecordRejected):
-            return SetAside(error.reasons)
+            return SetAside(texts(getattr(error, "reasons", ())))
         _raise_if_transient(error)
         logger.warning(
             "handler failed on record %s",
@@ -166,12 +307,98 @@ class Handling:
             exc_info=error,
             extra={"event.action": "record.failed", "record.id": record.id, "record.attempt": record.attempt},
         )
-        return Retry(f"{type(error).__name__}: {error}")
+        return Retry(describe(error))
+
+    def _in_child(self) -> None:
+        self._forked = True
+
+    def _end_child(self) -> None:
+        """End a process that a handler forked and that came back from it: it must not go on as a second worker."""
+        if self._forked:
+            os.write(2, f"rpa: process {os.getpid()}, forked by a handler of {self._flow.name}, ends here\n".encode())
+            os._exit(RpaError.exit_code)
 
 
-def _prefix(answers: Sequence[Outcome | BaseException]) -> list[Outcome]:
+def texts(reasons: Any) -> tuple[str, ...]:
+    """Reasons as text, whatever a handler gave for them; at least one."""
+    one = isinstance(reasons, str | bytes | Mapping) or not isinstance(reasons, Iterable)
+    if reasons is None or (isinstance(reasons, str) and not reasons):
+        return ("no reason given",)
+    try:
+        given = [reasons] if one else list(islice(reasons, _MAX_REASONS + 1))
+    except BaseException as error:  # noqa: BLE001 - as in `text_of`
+        given = [f"the reasons cannot be read: {describe(error)}"]
+    if len(given) > _MAX_REASONS:
+        given[-1] = f"and more: only {_MAX_REASONS:,} reasons are kept"
+    return tuple(map(text_of, given)) or ("no reason given",)
+
+
+def _retry(outcome: Retry) -> Retry:
+    """With a reason that is text and a delay that is a number of seconds or nothing."""
+    reason, after_s = cast("tuple[Any, Any]", outcome)
+    seconds = after_s.total_seconds() if isinstance(after_s, timedelta) else after_s
+    try:
+        delay_s = float(seconds) if seconds is not None and not isinstance(seconds, str | bytes) else None
+    except Exception:  # noqa: BLE001 - a handler's object; without a delay, the backoff stands
+        delay_s = None
+    given = "no reason given" if reason is None else text_of(reason)
+    return Retry(given, delay_s if delay_s is not None and math.isfinite(delay_s) else None)
+
+
+def _check(outcome: Any) -> None:
+    """Raises TypeError for what is no outcome."""
+    if not isinstance(outcome, (Done, Retry, SetAside)):
+        _close_if_coroutine(outcome)
+        raise TypeError(f"the handler returned {_kind(outcome)}; it must return Done, Retry or SetAside")
+
+
+def _close_if_coroutine(outcome: Any) -> None:
+    """Raises TypeError for one that nothing awaits."""
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+        raise TypeError("the handler returned a coroutine that nothing awaits: make it a function with `async def`")
+
+
+async def _awaited(outcome: Any) -> Any:
+    return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+def _unstorable(error: NotStorable) -> Unstorable:
+    return Unstorable(f"the handler's result cannot be stored: {text_of(error)}")
+
+
+def _emits(given: Any) -> tuple[Emit, ...]:
+    """Raises NotStorable for what is not a sequence of Emit."""
+    if isinstance(given, (Emit, Done, Retry, SetAside, str, bytes, Mapping)) or not isinstance(given, Iterable):
+        raise NotStorable(f"emit is {_kind(given)}; it must be a tuple, such as emit=(Emit(...),)")
+    emits = tuple(given)
+    if odd := [each for each in emits if not isinstance(each, Emit)]:
+        raise NotStorable(f"emit holds {_kind(odd[0])}; it must be a tuple of Emit")
+    return emits
+
+
+def _encoded(emit: Emit) -> tuple[str, NewRecord]:
+    """Raises NotStorable for what the database would refuse, and the other records with it."""
+    flow, payload, key = cast("tuple[Any, Any, Any]", emit)
+    if not isinstance(flow, str) or not FLOW_NAME.fullmatch(flow):
+        raise NotStorable(f"it emits to {text_of(repr(flow))[:100]}, which no flow can be called")
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = int.__repr__(key)
+    if key is not None:
+        if not isinstance(key, str):
+            raise NotStorable(f"it emits under a key that is {_kind(key)}; it must be text or a whole number")
+        key = str.__str__(key)
+        if len(key) > _MAX_KEY_CHARS or "\0" in key or text_of(key) != key:
+            raise NotStorable(f"it emits under the key {text_of(key[:40])!r}, which is too long or not text")
+    try:
+        return str.__str__(flow), NewRecord(encode(payload), key)
+    except NotStorable as error:
+        raise NotStorable(f"in what it emits to {flow}: {error}") from error
+
+
+def _prefix(answers: Sequence[Taken | BaseException]) -> list[Taken]:
     """The outcomes before the first error; raises it where there are none."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Taken] = []
     for answer in answers:
         if isinstance(answer, BaseException):
             if not outcomes or not isinstance(answer, TransientError | psycopg.Error):
@@ -184,3 +411,7 @@ def _prefix(answers: Sequence[Outcome | BaseException]) -> list[Outcome]:
 def _raise_if_transient(error: BaseException) -> None:
     if isinstance(error, TransientError) or (isinstance(error, psycopg.Error) and is_transient(error)):
         raise error
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 
 from rpa_core.errors import RpaError
+from rpa_core.processing.encoding import decode as decode_value
 from rpa_core.processing.flow import Record
 from rpa_core.processing.outcome import Done, Emit
 from rpa_core.store.intake import NewRecord
@@ -79,7 +80,11 @@ def encode(kept: Kept) -> bytes | None:
                 "done": done,
             }
         )
-    except (TypeError, UnicodeError):  # not plain, text that no UTF-8 can hold, a number of more than 64 bits
+    except (
+        TypeError,
+        UnicodeError,
+        RecursionError,
+    ):  # not plain, text that no UTF-8 can hold, a number of more than 64 bits
         return None
 
 
@@ -140,7 +145,7 @@ def _read_done(data: list[Any], outcomes: Sequence[ChunkOutcome]) -> Handled:
     done: dict[int, tuple[Record, Done]] = {}
     for record_id, key, raw, attempt, emits in data:
         emitted = tuple(Emit(*emit) for emit in emits)
-        done[record_id] = Record(record_id, key, raw.encode(), attempt), Done(orjson.loads(results[record_id]), emitted)
+        done[record_id] = Record(record_id, key, raw.encode(), attempt), Done(decode_value(results[record_id]), emitted)
     if done.keys() != results.keys():
         raise ValueError("the records for the flow's effects are not those that have results")
     return done

@@ -13,11 +13,11 @@ class Emit(NamedTuple):
 
     flow: str
     payload: Any
-    key: str | None = None
+    key: str | int | None = None
 
 
 class Done(NamedTuple):
-    """The record succeeded. `data` is stored as its one result and must be JSON."""
+    """The record succeeded. `data` is its one result: JSON, taken as it is when the handler returns."""
 
     data: Any = None
     emit: tuple[Emit, ...] = ()

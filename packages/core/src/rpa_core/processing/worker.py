@@ -15,14 +15,14 @@ from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.clock import Clock, SystemClock
 from rpa_core.errors import StoreUnavailable, TransientError
 from rpa_core.processing import suspects
-from rpa_core.processing.accounting import Accounting
+from rpa_core.processing.accounting import Accounting, attempts
 from rpa_core.processing.backpressure import Gate
 from rpa_core.processing.events import WorkerEvents
-from rpa_core.processing.finished import HeldWork, bind_effects, tell
+from rpa_core.processing.finished import HeldWork, bind_effects, handled, refuse_changed, tell
 from rpa_core.processing.flow import Flow, FlowContext, Record
-from rpa_core.processing.handling import Handling
+from rpa_core.processing.handling import Handling, Taken
 from rpa_core.processing.lease import LeaseKeeper
-from rpa_core.processing.outcome import Done, Outcome
+from rpa_core.processing.outcome import Done
 from rpa_core.processing.recovery import Recovery
 from rpa_core.processing.session import LedgerSession
 from rpa_core.processing.sizing import ClaimSize
@@ -210,6 +210,7 @@ class Worker:
         contents = self._read(claim)
         if contents is None:  # stopping, or the lease is lost to an outage
             return
+        self._handling.encoded_bytes = 0
         self._begun = False  # one record at least is begun, however long the read took
         self._cut_at = self._clock.monotonic() + self._policy.commit_interval_s
         ends: list[ChunkOutcome] = []
@@ -258,57 +259,45 @@ class Worker:
     def _chunk(
         self, claim: Claim, chunk: Chunk, content: Contents, done: dict[int, tuple[Record, Done]]
     ) -> ChunkOutcome:
+        rows: Sequence[StoredRecord] = content.records
         unread: Sequence[Outline] = content.unread
         if suspects.is_suspect(chunk):
             if end := suspects.verdict(chunk, unread, self._policy.max_claims):
                 return end
-            records, outcomes, unread = self._singly(claim, chunk, unread)
+            rows, outcomes, unread = self._singly(claim, chunk, unread)
         else:
-            records = self._records(chunk, content.records)
-            outcomes = self._handling.run(records)
+            outcomes = self._handling.run(rows, attempts(chunk, rows))
         if self._flow.effects is not None:
-            done.update(
-                (record.id, (record, outcome))
-                for record, outcome in zip(records, outcomes, strict=False)
-                if isinstance(outcome, Done)
-            )
-        parts = self._parts(len(outcomes), len(records))
+            done.update(handled(rows, attempts(chunk, rows), outcomes))
+        parts = self._parts(len(outcomes), len(rows))
         later = parts_of(chunk, unread, self._size.size_bytes, attempts=int(suspects.is_suspect(chunk)))
-        return self._accounting.account(chunk, records, outcomes, parts, later)
-
-    def _records(self, chunk: Chunk, rows: Sequence[StoredRecord]) -> list[Record]:
-        records = [Record(*row) for row in rows]
-        if chunk.ids is not None:
-            tries = dict(zip(chunk.ids, chunk.tries or (), strict=True))
-            for record in records:
-                record.attempt = tries[record.id] + 1
-        return records
+        return self._accounting.account(chunk, rows, outcomes, parts, later)
 
     def _singly(
         self, claim: Claim, chunk: Chunk, outline: Sequence[Outline]
-    ) -> tuple[list[Record], list[Outcome], Sequence[Outline]]:
+    ) -> tuple[list[StoredRecord], list[Taken], Sequence[Outline]]:
         """Read and run one record after the other; what was run, its outcomes, and what was not reached.
 
         The position is noted before a record is read. A chunk of one names the culprit by itself.
         """
-        records: list[Record] = []
-        outcomes: list[Outcome] = []
+        rows: list[StoredRecord] = []
+        outcomes: list[Taken] = []
         read_bytes = 0
         for position, (record_id, size_bytes) in enumerate(outline):
             full = position > 0 and read_bytes + size_bytes > self._size.size_bytes
             if full or not self._go_on():
-                return records, outcomes, outline[position:]
+                return rows, outcomes, outline[position:]
             if len(outline) > 1:
                 self._session.ask(lambda ledger, at=position: ledger.progress(claim, chunk, at), mine=claim)  # type: ignore[misc]  # bound now
             row = self._session.ask(lambda ledger, of=record_id: ledger.read_one(chunk, of), mine=claim)  # type: ignore[misc]  # bound now
             if row is None:  # stopping, or gone since
-                return records, outcomes, outline[position:]
+                return rows, outcomes, outline[position:]
             read_bytes += size_bytes
-            records += self._records(chunk, [row])
-            outcomes.append(self._handling.run_singly(records[-1]))
+            rows.append(row)
+            outcomes.append(self._handling.run_singly(row, attempts(chunk, [row])[0]))
         if len(outline) > 1:
             self._session.ask(lambda ledger: ledger.progress(claim, chunk, None), mine=claim)
-        return records, outcomes, ()
+        return rows, outcomes, ()
 
     def _parts(self, begun: int, n: int) -> int:
         """Into how many chunks the rest goes: pieces of one commit interval each, so that idle workers can help."""
@@ -322,16 +311,21 @@ class Worker:
 
         After the first failure it is kept in the spool as well, where there is one; then a stop need not wait.
         """
-        write_effects = bind_effects(self._flow, done)
-        pending, rounds, kept = ends, 0, False
+        effects = bind_effects(self._flow, done, self._events.beat)
+        if effects is not None:
+            refuse_changed(ends, done)
+        pending, rounds, kept, learned = ends, 0, False, 0
         self._in_hand = claim, ends, done
         with self._events.committing():
             while pending:
                 try:
                     ledger = self._session.ledger(mine=claim, insist=not kept)
-                    self._tell(pending, ledger.complete(claim, pending, write_effects))
+                    self._tell(pending, ledger.complete(claim, pending, effects, self._flow.known_key))
                     break
-                except (psycopg.Error, StoreUnavailable) as error:
+                except (psycopg.Error, TransientError) as error:
+                    if not isinstance(error, psycopg.Error | StoreUnavailable):  # what the flow's effects need
+                        self._give_up(claim, pending, rounds + 1, error)
+                        break
                     kept = kept or self._keep(claim, pending, done)
                     if isinstance(error, psycopg.Error):
                         self._session.failed(error, insist=not kept)
@@ -342,6 +336,8 @@ class Worker:
                     self._tell([e for e in pending if e.chunk.id not in held], completed)
                     pending = [end for end in pending if end.chunk.id in held]
                     rounds += 1
+                    if effects is not None and effects.learned > learned:
+                        learned, rounds = effects.learned, 0  # the next try calls them otherwise
                     if pending and self._policy.reconnect.exhausted(rounds):
                         self._give_up(claim, pending, rounds, error)
                         break
@@ -378,11 +374,15 @@ class Worker:
         tell(self._events, self._flow.name, ends, ours)
 
     def _go_on(self) -> bool:
-        """Whether another record may be begun: always the first one of a claim, then until it is time to commit."""
+        """Whether another record may be begun: always the first one of a claim, then until it is time to commit.
+
+        That is so after the commit interval, and once as many bytes of results wait as one claim may read.
+        """
         if self._stop.is_set() or not self.keeper.trusted():
             return False
         self._events.beat()
-        if self._begun and self._clock.monotonic() >= self._cut_at:
+        enough = self._handling.encoded_bytes >= self._policy.claim_bytes or self._clock.monotonic() >= self._cut_at
+        if self._begun and enough:
             return False
         self._begun = True
         return True

@@ -20,6 +20,7 @@ class Telemetry(WorkerEvents):
 
     def __init__(self, metrics: Metrics, flow: str, heartbeat: Callable[[], None]) -> None:
         self._metrics = metrics
+        self._flow = flow
         self.beat = heartbeat  # type: ignore[method-assign]  # called per record: no frame in between
         self._state = ""
         self._done = metrics.records.labels(flow=flow, outcome="done")
@@ -58,6 +59,9 @@ class Telemetry(WorkerEvents):
         self._dead.inc(dead)
         self._success.set(time.time())
         self._count(done=done, retried=moved, set_aside=dead)
+
+    def handed_on_known(self, to: str, records: int) -> None:
+        self._metrics.handed_on_known.labels(flow=self._flow, to=to).inc(records)
 
     def lost(self, records: int) -> None:
         self._lost.inc(records)

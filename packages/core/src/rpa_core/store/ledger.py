@@ -15,10 +15,9 @@ from rpa_core.clock import Clock, SystemClock
 from rpa_core.store import completion
 from rpa_core.store.connect import connect
 from rpa_core.store.database import Database
+from rpa_core.store.effects import Effects
 from rpa_core.store.sql import statements
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, NewChunk, Outline, StoredRecord
-
-Effects = Callable[[psycopg.Connection[Any], Sequence[int]], None]
 
 
 class Ledger:
@@ -179,24 +178,29 @@ class Ledger:
             ).fetchone()
         )
 
-    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], effects: Effects | None = None) -> set[int]:
+    def complete(
+        self,
+        claim: Claim,
+        outcomes: Sequence[ChunkOutcome],
+        effects: Effects | None = None,
+        known_key: str = "keep",
+    ) -> set[int]:
         """End chunks with all that belongs to them, in one transaction; returns the ids of those still ours.
 
-        A chunk whose lease was lost is left out, with everything of it. `effects` is called with the ids of the
-        records that get a result, inside the transaction.
+        A chunk whose lease was lost is left out, with everything of it. `effects` are called with the ids of the
+        records that get a result, inside the transaction. `known_key` is the flow's.
         """
+        writing = completion.Completion(
+            sql=self._sql,
+            flow=self.flow,
+            flow_id=self.flow_id,
+            known_key=known_key,
+            checkpoints=self._checkpoints,
+        )
         wanted = list(outcomes)
         while wanted:
             try:
-                completion.write(
-                    self.connection,
-                    self._sql,
-                    claim.lease_id,
-                    self.flow_id,
-                    wanted,
-                    effects,
-                    self._checkpoints,
-                )
+                writing.write(self.connection, claim.lease_id, wanted, effects)
             except completion.NotHeld as lost:
                 wanted = [outcome for outcome in wanted if outcome.chunk.id in lost.held]
             else:

@@ -94,6 +94,9 @@ class ChunkOutcome:
     `results` holds (record id, JSON text without line breaks and tabs, as orjson writes it).
     `emits` holds, by flow, (id of the record it comes from, the new record). `vanished` counts records that the
     chunk lists and the database no longer has: somebody deleted them, and they count as dead.
+
+    The completion adds to it: `refused` are records of `results` that it set aside instead; `known` holds, by flow, the
+    keys under which records were not handed on because that flow has them already.
     """
 
     chunk: Chunk
@@ -103,6 +106,8 @@ class ChunkOutcome:
     emits: dict[str, list[tuple[int, NewRecord]]] = field(default_factory=dict)
 
     vanished: int = 0
+    refused: list[DeadLetter] = field(default_factory=list)
+    known: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def n_dead(self) -> int:

@@ -158,3 +158,15 @@ UPDATE rpa.chunk
 SET state = 'r', attempts = greatest(attempts - 1, 0), lease_id = NULL, lease_until = NULL, owner = NULL
 WHERE flow = %(flow)s AND state = 'l' AND owner = %(owner)s AND lease_id IS DISTINCT FROM %(lease)s
 RETURNING id;
+
+-- name: known_keys
+-- Which of these keys a flow has from other transactions: what this one enqueued has its time. Period by period, so
+-- that each key is one look into an index. No lock.
+SELECT g.key FROM (SELECT DISTINCT key FROM json_array_elements_text(%(keys)s::json) AS e (key)) AS g
+CROSS JOIN LATERAL (
+    SELECT FROM rpa.period p
+    CROSS JOIN LATERAL (
+        SELECT FROM rpa.record r WHERE r.period = p.id AND r.flow = (SELECT id FROM rpa.flow WHERE name = %(flow)s)
+          AND r.key = g.key AND r.enqueued_at <> now() LIMIT 1
+    ) AS here LIMIT 1
+) AS known;
