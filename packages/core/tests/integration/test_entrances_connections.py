@@ -195,7 +195,7 @@ def test_an_asynchronous_connection_is_named(shared: Database, flow: str) -> Non
     async def run() -> None:
         async with await psycopg.AsyncConnection.connect(shared.dsn) as connection:
             with pytest.raises(UsageError, match="AsyncConnection"):
-                enqueue(connection, flow, [NewRecord(b"1")])  # type: ignore[arg-type]
+                enqueue(connection, flow, [NewRecord(b"1")])
             calls = await connection.execute("SELECT accepted FROM rpa.enqueue(%s, %s, %s)", (flow, ["k"], ["1"]))
             assert await calls.fetchone() == (1,)
 

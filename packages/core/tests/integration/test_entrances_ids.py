@@ -13,6 +13,7 @@ from psycopg import IsolationLevel, errors
 
 from rpa_core.errors import SchemaError, UsageError
 from rpa_core.processing.flow import Flow
+from rpa_core.processing.outcome import Done
 from rpa_core.runtime import schema
 from rpa_core.store.connect import classify, connect
 from rpa_core.store.intake import NewRecord, Rejected, enqueue, remember_request, set_aside
@@ -208,7 +209,7 @@ def test_a_hand_on_over_a_sequence_that_is_behind_drops_nothing(
 def test_a_start_checks_encoding_and_sequences(database: Database, admin: psycopg.Connection[Any]) -> None:
     """The check of a start passes on a good database, whatever its date style is, and names a sequence behind."""
     admin.execute(f"ALTER DATABASE {database.name} SET datestyle = 'German, DMY'")
-    flow = Flow(name="act", handle=lambda record, context: None)
+    flow = Flow(name="act", handle=lambda record, context: Done({}))
     schema.check(flow, {"rpa_db": database.dsn})
     enqueue(admin, FLOW, records(1))
     _behind(admin, "rpa.record_block")

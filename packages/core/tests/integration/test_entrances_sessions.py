@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from rpa_core.errors import SchemaError, StoreRefused, StoreUnavailable
 from rpa_core.processing.flow import Flow
+from rpa_core.processing.outcome import Done
 from rpa_core.runtime import schema
 from rpa_core.store.connect import classify, connect
 from rpa_core.store.database import Database as Connections
@@ -34,7 +35,7 @@ def admin(database: Database) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def _rpa(dsn: str, *arguments: object, stdin: bytes | None = None, **environment: str) -> tuple[int, str]:
+def _rpa(dsn: str, *arguments: object, stdin: bytes | None = None, **environment: Any) -> tuple[int, str]:
     """Exit code and all output of an `rpa` command."""
     done = subprocess.run(
         [sys.executable, "-m", "rpa_core.cli.main", *map(str, arguments)],
@@ -87,7 +88,7 @@ def test_a_database_that_is_not_utf8_is_refused(
         with pytest.raises(SchemaError, match=rf"encoding {encoding}.*ENCODING 'UTF8' TEMPLATE template0"):
             migrate(dsn)
         with pytest.raises(SchemaError, match=f"encoding {encoding}"):
-            schema.check(Flow(name="act", handle=lambda record, context: None), {"rpa_db": dsn})
+            schema.check(Flow(name="act", handle=lambda record, context: Done({})), {"rpa_db": dsn})
         code, output = _rpa(dsn, "db", "migrate", "--database", dsn)
         assert code == 78
         assert len(output.strip().splitlines()) == 1

@@ -103,11 +103,12 @@ class LedgerSession:
         known = classify(error, self._ledger.connection if self._ledger is not None else None)
         self._in_use = False
         self._failed_in_use = True
-        refused_or_away = isinstance(known, StoreUnavailable | StoreRefused)  # what a role may do is read at the login
-        if self._ledger is not None and (self._ledger.connection.broken or refused_or_away):
+        read_only = error.sqlstate == "25006"  # a setting of the role, which a session reads when it begins
+        away = isinstance(known, StoreUnavailable)
+        if self._ledger is not None and (self._ledger.connection.broken or away or read_only):
             self._ledger.close()
             self._ledger = None
-        if not refused_or_away:
+        if not (away or isinstance(known, StoreRefused)):
             raise known from error
         self._wait(known, insist)
 
