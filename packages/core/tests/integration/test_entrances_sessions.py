@@ -35,12 +35,14 @@ def admin(database: Database) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def _rpa(dsn: str, *arguments: object, stdin: bytes | None = None, **environment: Any) -> tuple[int, str]:
+def _rpa(
+    dsn: str, *arguments: object, stdin: bytes | None = None, environment: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Exit code and all output of an `rpa` command."""
     done = subprocess.run(
         [sys.executable, "-m", "rpa_core.cli.main", *map(str, arguments)],
         input=stdin,
-        env={**os.environ, "CONTAINER_DATABASE_RPA_DB_URL": dsn, **environment},
+        env={**os.environ, "CONTAINER_DATABASE_RPA_DB_URL": dsn, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=60,
@@ -67,7 +69,7 @@ def test_files_are_loaded_as_utf8_whatever_the_client_encoding_is(
     if by == "role":
         admin.execute(f"ALTER DATABASE {database.name} SET client_encoding = 'LATIN1'")
     for file, answer in ((many, "40 records"), (few, "0 records into kk, 5 already"), (many, "0 records into kk, 40")):
-        code, output = _rpa(dsn, "records", "load", "kk", file, "--key", "name", **environment)
+        code, output = _rpa(dsn, "records", "load", "kk", file, "--key", "name", environment=environment)
         assert code == 0, output
         assert answer in output
     assert [record.key for record in stored(database.dsn, "kk")] == keys
@@ -155,15 +157,8 @@ def test_a_slow_file_and_a_timeout_of_the_role_are_no_defect(
     assert process.stdin is not None
     process.stdin.write(b"a,b\n" + b"1,2\n" * 100_000)
     process.stdin.flush()
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = 'rpa records'"
-
-    def sessions() -> int:
-        row = admin.execute(query, (database.name,)).fetchone()
-        assert row is not None
-        return int(row[0])
-
-    until(lambda: sessions() == 1, 30, "the session of the load")
-    until(lambda: sessions() == 0, 30, "the end of the session")
+    ended = "SELECT sessions_fatal FROM pg_stat_database WHERE datname = %s"
+    until(lambda: one(admin, ended, (database.name,)) == 1, 30, "the end of the load's session")
     output, _ = process.communicate(b"3,4\n", 60)
     assert process.returncode == 75, output
     assert b"idle-in-transaction timeout" in output or b"connection" in output
