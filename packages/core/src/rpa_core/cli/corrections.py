@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option, open_rpa_db
+from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option, open_input, open_rpa_db
 from rpa_core.cli.letters import record_of
 from rpa_core.observability.printable import ascii_json
 
@@ -48,7 +46,7 @@ def command(
 
     with open_rpa_db(database) as connection:
         check_flow(connection, flow)
-        with _open(file) as stream:
+        with open_input(file) as stream:
             if record is not None:
                 one = record_of(connection, flow, record, None)
                 wanted = iter([_correction(one.record_id, _text(stream.read(), first=True), key_field)])
@@ -56,23 +54,6 @@ def command(
                 wanted = _corrections(connection, flow, stream, key_field)
             done = correct(connection, flow, wanted, reason=reason)
     _conclude_corrected(flow, done, as_json)
-
-
-@contextmanager
-def _open(file: Path) -> Iterator[BinaryIO]:
-    from rpa_core.errors import InputError
-
-    if str(file) == "-":
-        if sys.stdin is None:
-            raise InputError("stdin is closed; name a file, or give it something to read")
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        yield stream
 
 
 def _text(data: bytes, *, first: bool) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -125,3 +127,21 @@ def check_flow(connection: psycopg.Connection[Any], flow: str, *, otherwise: str
         near = difflib.get_close_matches(flow, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known) or 'none'})"
         raise UsageError(f"no flow {flow!r} is installed here or has records in the database{hint}{otherwise}")
+
+
+@contextmanager
+def open_input(file: Path) -> Iterator[BinaryIO]:
+    """A file to read, or stdin for `-`; raises InputError for one that cannot be read."""
+    from rpa_core.errors import InputError
+
+    if str(file) == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; name a file, or give it something to read")
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    with stream:
+        yield stream

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rpa_core.cli import corrections, letters
-from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option, setting
+from rpa_core.cli.databases import FLOW, KEY, check_flow, database_option, open_input, setting
 from rpa_core.cli.databases import open_rpa_db as _connection
 from rpa_core.observability.printable import ascii_json, printable
 
@@ -80,7 +77,7 @@ def load_command(
                 chunk_size=chunk_size,
                 check_columns=_column_check(flow),
             )
-            with _open(file) as stream, bytes_progress(file, quiet=as_json) as advance:
+            with open_input(file) as stream, bytes_progress(file, quiet=as_json) as advance:
                 loaded = load(connection, plan, stream, file.name, advance)
             _show_loaded(loaded, flow, as_json)  # now: a later file may be refused
 
@@ -94,23 +91,6 @@ def _show_loaded(loaded: Loaded, flow: str, as_json: bool) -> None:
         f"{printable(loaded.source)}: {loaded.accepted} records into {flow}, {loaded.duplicates} already there,"
         f" {loaded.set_aside} lines set aside{aside}"
     )
-
-
-@contextmanager
-def _open(file: Path) -> Iterator[BinaryIO]:
-    from rpa_core.errors import InputError
-
-    if str(file) == "-":
-        if sys.stdin is None:
-            raise InputError("stdin is closed; name a file, or give it something to read")
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = file.open("rb")
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
-        yield stream
 
 
 def _column_check(flow: str) -> Any:

@@ -52,20 +52,21 @@ _ENQUEUE = (
     Right("SEQUENCE", "record_block", ("USAGE", "SELECT")),
     *_ENQUEUE_FUNCTIONS,
 )
-_READ = tuple(
-    _table(name, "SELECT")
-    for name in (
-        "flow",
-        "period",
-        "record",
-        "result",
-        "dead_letter",
-        "chunk",
-        "chunk_done",
-        "migration",
-        "dead_letter_act",
-        "correction",
-    )
+_READ_TABLES = (
+    "flow",
+    "period",
+    "record",
+    "result",
+    "dead_letter",
+    "chunk",
+    "chunk_done",
+    "migration",
+    "dead_letter_act",
+    "correction",
+)
+_READ = (
+    Right("FUNCTION", "sequence_positions()", ("EXECUTE",)),
+    *(_table(name, "SELECT") for name in _READ_TABLES),
 )
 _WORKER = (
     *_READ,
@@ -78,7 +79,6 @@ _WORKER = (
     _table("request", "SELECT", "INSERT", "UPDATE", "DELETE"),
     Right("SEQUENCE", "record_block", ("USAGE", "SELECT")),
     *_ENQUEUE_FUNCTIONS,
-    Right("FUNCTION", "sequence_positions()", ("EXECUTE",)),
     Right("FUNCTION", "rotate_if_due(interval)", ("EXECUTE",)),
     Right("FUNCTION", "drop_if_finished(integer, interval)", ("EXECUTE",)),
 )
@@ -97,7 +97,6 @@ _OPERATE = (
     _table("correction", "INSERT"),
     Right("SEQUENCE", "record_block", ("USAGE", "SELECT")),
     *_ENQUEUE_FUNCTIONS,
-    Right("FUNCTION", "sequence_positions()", ("EXECUTE",)),
     Right("FUNCTION", "rotate_if_due(interval)", ("EXECUTE",)),
     Right("FUNCTION", "drop_if_finished(integer, interval)", ("EXECUTE",)),
 )
