@@ -14,7 +14,9 @@ from rpa_core.store.connect import connect
 from rpa_core.store.intake import NewRecord, Rejected, enqueue, set_aside
 from rpa_core.store.retention import drop_expired, rotate
 from rpa_testkit.databases import Database
+from rpa_testkit.waits import until
 
+from .engine import Engine
 from .ledger_steps import FLOW, end, fill, one, open_ledger, records, take, together
 
 Run = Callable[..., tuple[int, str, str]]
@@ -378,3 +380,18 @@ def test_no_command_depends_on_the_date_style(set_aside_5: Database, rpa: Run, s
     ):
         code, _, err = rpa(*command)
         assert code == 0, (command, err)
+
+
+@pytest.mark.requirement("N2", "R6.2")
+def test_a_worker_runs_and_retains_under_any_date_style(engine: Engine) -> None:
+    """A style that the driver cannot read, and a snapshot that is as old as its transaction, stop no worker."""
+    name = engine.dsn.rpartition("/")[2]
+    engine.enqueue({"n": number} for number in range(3))
+    engine.ask("UPDATE rpa.period SET opened_at = opened_at - interval '100 days'")
+    for setting in ("datestyle = 'German, DMY'", "default_transaction_isolation = 'repeatable read'"):
+        engine.ask(f'ALTER DATABASE "{name}" SET {setting}')
+    worker = engine.start()
+    assert engine.settle() == {"done": 3}
+    until(lambda: engine.ask("SELECT count(*) FROM rpa.period") == [(2,)], 20, "a new period", engine.describe)
+    assert "retention.blocked" not in worker.process.log_text()
+    assert engine.rpa("db", "status").wait(30) == 0
