@@ -175,7 +175,7 @@ def test_a_missing_schema_says_what_to_run(engine: Engine, survey_hub: object) -
     migrating = engine.run_command("ACT", "--migrate", database_rpa_db_url=dsn)
     migrating.wait_started()
     with psycopg.connect(dsn) as connection:
-        assert connection.execute("SELECT count(*) FROM rpa.migration").fetchone() == (1,)
+        assert connection.execute("SELECT min(number) FROM rpa.migration").fetchone() == (1,)
     migrating.process.terminate()
     assert migrating.process.wait(20) == 0
 
