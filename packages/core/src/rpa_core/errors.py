@@ -98,6 +98,20 @@ class SchemaError(RpaError):
     exit_code = 78
 
 
+class FlowFailed(RpaError):
+    """Code of the flow's that is no handler failed: its `open`, its settings' files, or the end of what it opened."""
+
+    code = "FLO001"
+
+
+class FlowPaused(RpaError):
+    """The flow is paused with records unfinished, and the worker was to end when there are none."""
+
+    code = "FLO002"
+    exit_code = 75
+    retryable = True
+
+
 class LeaseLost(RpaError):
     """Another worker owns these chunks now; nothing may be written for them."""
 

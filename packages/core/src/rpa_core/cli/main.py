@@ -19,6 +19,8 @@ from rpa_core.observability.printable import ESCAPING, paragraph, printable
 if TYPE_CHECKING:
     import click
 
+    from rpa_core.runtime.ending import Ending
+
 USAGE = 64  # sysexits: the command was called in a wrong way
 DEFECT = 70
 NO_IO = 74
@@ -31,16 +33,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `rpa` with `argv` (default: the process's); returns the exit code and raises nothing."""
     args = list(sys.argv[1:] if argv is None else argv)
+    ending: Ending | None = None
     try:
         _prepare_streams()
-        code = _dispatch(args)
+        if argv is None and args[:1] == ["run"]:
+            from rpa_core.runtime.ending import Ending
+
+            ending = Ending()  # this process is nothing but a worker: it waits only so long for what the flow leaves
+        code = _dispatch(args, ending)
         sys.stdout.flush()  # here, where a full disk still becomes a message
     except BaseException as error:  # noqa: BLE001 - the boundary: after this there is only the interpreter's traceback
         code = _ended_by(error, args)
+    if ending is not None:
+        ending.enforce(code)
     return min(code, 1) if args[:1] == ["health"] else code  # Docker reserves what is above
 
 
-def _dispatch(args: list[str]) -> int:
+def _dispatch(args: list[str], ending: Ending | None) -> int:
     if args[:1] == ["health"]:  # runs every few seconds in every container: no command-line library
         from rpa_core.cli.health import run
 
@@ -49,7 +58,7 @@ def _dispatch(args: list[str]) -> int:
 
     stdout, stderr = sys.stdout, sys.stderr
     try:
-        code = group().main(args, prog_name="rpa", standalone_mode=False)
+        code = group().main(args, prog_name="rpa", standalone_mode=False, obj=ending)
     except SystemExit:
         if sys.stdout is stdout:
             raise

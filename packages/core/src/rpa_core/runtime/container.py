@@ -8,22 +8,25 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
-from rpa_core.errors import ConfigError, StoreUnavailable, TransientError
+from rpa_core.errors import ConfigError, FlowFailed, FlowPaused, RpaError, StoreUnavailable, TransientError, describe
 from rpa_core.observability.logs import Logging
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
 from rpa_core.processing.worker import Worker
 from rpa_core.resilience.disk.temporary import TemporaryFolder
 from rpa_core.runtime import guards, reload, schema, surface
+from rpa_core.runtime.ending import ThreadsOfLoop
 from rpa_core.runtime.gates import Gates
 from rpa_core.runtime.held import open_held
 from rpa_core.runtime.monitoring import build_monitor
@@ -32,6 +35,7 @@ from rpa_core.runtime.stores import MAIN, Stores
 from rpa_core.runtime.telemetry import Telemetry
 from rpa_core.runtime.upkeep import Upkeep, label_of, temporary_folder
 from rpa_core.runtime.watcher import Retention, Watcher
+from rpa_core.store.connect import is_transient
 from rpa_core.store.lookup import FlowDepth
 from rpa_core.version import VERSION
 from rpa_core.waits import pause
@@ -39,6 +43,7 @@ from rpa_core.waits import pause
 logger = logging.getLogger("rpa.runtime")
 _TOLD_TO_STOP = object()
 _AGAIN_S = 0.5
+_LEAST_S = 1.0  # for what ends by itself
 _YOUNG_OBJECTS = 20_000  # more than a claim of records holds at once: without cycles, nothing is ever walked
 
 
@@ -85,6 +90,9 @@ class Container:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._finished = threading.Event()
+        self._closed = threading.Event()
+        self._drained_at: float | None = None
+        self._paused_with = 0
         self._newer: ContainerConfigManager | None = None
         self._loop: asyncio.Runner | None = None
         label = label_of(config)
@@ -127,10 +135,18 @@ class Container:
 
     def drain(self) -> None:
         """Take no more work, finish what is begun, end. From any thread."""
+        if self._drained_at is None:
+            self._drained_at = self._clock.monotonic()
         self._monitor.set_draining()
         self._metrics.set_worker_state("draining")
         self._stop.set()
         self._wake.set()
+
+    def left_s(self) -> float:
+        """Seconds until the process has to be gone, for what still runs by then."""
+        limit_s = self._config.worker.shutdown_timeout_s
+        spent_s = 0.0 if self._drained_at is None else self._clock.monotonic() - self._drained_at
+        return max(limit_s - spent_s, min(limit_s, _LEAST_S))
 
     @property
     def proven(self) -> frozenset[str]:
@@ -142,14 +158,22 @@ class Container:
 
         Raises RpaError for what keeps the worker from running.
         """
-        with self._stack:
-            try:
-                self._live()
-            except Exception as error:
-                self._judge(error)
-                self._upkeep.fail(error, ending=not (self._orders.on_trial and isinstance(error, ConfigError)))
-                raise
-            self._upkeep.end()
+        try:
+            with self._stack:
+                try:
+                    self._live()
+                    if self._paused_with:
+                        raise FlowPaused(
+                            f"flow {self._flow.name} is paused with {self._paused_with:,} records "
+                            f"unfinished, so it will not be empty; `rpa records resume {self._flow.name}` lets it work"
+                        )
+                except Exception as error:
+                    self._judge(error)
+                    self._upkeep.fail(error, ending=not (self._orders.on_trial and isinstance(error, ConfigError)))
+                    raise
+                self._upkeep.end()
+        finally:
+            self._closed.set()
         return self._newer
 
     def _judge(self, error: Exception) -> None:
@@ -175,14 +199,8 @@ class Container:
         )
         self._stack.callback(http.stop, 2.0)
         self._upkeep.start(self._stack)
-        self._watch = reload.watch(
-            self._flow,
-            self._manager,
-            read=self._read,
-            accept=self._begin_reload,
-            refuse=self._refuse_configuration,
-            recover=self._upkeep.accept_configuration,
-        )
+        with _own_code(self._flow, "names its files"):
+            self._watch = self._reload_watch()
         self._watch.start()
         self._stack.callback(self._watch.stop)
         if self._orders.refused:
@@ -191,6 +209,16 @@ class Container:
         resources = self._prepared()
         if resources is not _TOLD_TO_STOP:
             self._work(resources, http.port)
+
+    def _reload_watch(self) -> reload.ConfigWatch:
+        return reload.watch(
+            self._flow,
+            self._manager,
+            read=self._read,
+            accept=self._begin_reload,
+            refuse=self._refuse_configuration,
+            recover=self._upkeep.accept_configuration,
+        )
 
     def _prepared(self) -> Any:
         """What the flow opened, when all that it needs is there; again from the start where some of it went away."""
@@ -232,6 +260,7 @@ class Container:
             heartbeat_age_s=self._monitor.heartbeat_age_s,
             stop=self._stop,
             finished=self._finished,
+            closed=self._closed,
             flush=self._logging.flush,
         )
         _relieve_collector()
@@ -250,6 +279,7 @@ class Container:
             worker.run()
         finally:
             self._finished.set()
+            self._stop.set()  # the time for the end begins, however it came
         self._metrics.set_worker_state("stopped")
         counts = {f"records.{name}": number for name, number in self._events.counts._asdict().items()}
         logger.info("%s drained", self._flow.name, extra={"event.action": "worker.stopped", **counts})
@@ -272,6 +302,9 @@ class Container:
         if self._orders.until_empty and unfinished == 0:
             logger.info("%s has nothing left to do", self._flow.name, extra={"event.action": "worker.empty"})
             self.drain()
+        elif self._orders.until_empty and own is not None and own.paused:
+            self._paused_with = unfinished
+            self.drain()
 
     def _check_schema(self) -> None:
         if self._orders.migrate_first:
@@ -282,6 +315,7 @@ class Container:
     def _open_flow(self) -> Any:
         if self._flow.is_async and self._loop is None:  # the flow's resources close before the loop does
             self._loop = self._stack.enter_context(asyncio.Runner())
+            self._loop.get_loop().set_default_executor(ThreadsOfLoop())
         if self._flow.open is None:
             return None
         context = OpenContext(
@@ -292,7 +326,8 @@ class Container:
             checkpoints=self._checkpoints,
             temporary=self._temporary,
         )
-        return self._stack.enter_context(self._flow.open(context))
+        opened = _Opened(self._flow, context)
+        return self._stack.enter_context(opened)
 
     def _temporary(self) -> Path:
         folder = TemporaryFolder(temporary_folder(), self._flow.name)
@@ -335,6 +370,50 @@ class Container:
                 on_pause=lambda: self._events.state("paused"),
             ),
         )
+
+
+class _Opened:
+    """What a flow's `open` gives, entered and left. Its errors are the flow's; it swallows none of the worker's."""
+
+    def __init__(self, flow: Flow, context: OpenContext) -> None:
+        assert flow.open is not None
+        self._flow = flow
+        with _own_code(flow, "cannot be opened"):
+            self._manager = flow.open(context)
+            if not hasattr(self._manager, "__enter__"):
+                kind = type(self._manager).__name__
+                raise TypeError(f"open returned {kind}, not a context manager: put @contextlib.contextmanager above it")
+
+    def __enter__(self) -> Any:
+        with _own_code(self._flow, "cannot be opened"):
+            return self._manager.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            with _own_code(self._flow, "cannot be closed"):
+                self._manager.__exit__(*raised)
+        except (FlowFailed, RpaError) as error:
+            if raised[1] is None:
+                raise
+            logger.warning("%s", error, extra={"event.action": "flow.not_closed"})
+
+
+@contextmanager
+def _own_code(flow: Flow, what: str) -> Iterator[None]:
+    """Around code of the flow's that is no handler: what it raises, SystemExit too, ends the worker in its name."""
+    process = os.getpid()
+    try:
+        yield
+    except RpaError:
+        raise
+    except BaseException as error:
+        if isinstance(error, psycopg.Error) and is_transient(error):
+            raise StoreUnavailable(f"flow {flow.name} {what}: {describe(error)}") from error
+        logger.exception("flow %s %s", flow.name, what, extra={"event.action": "flow.failed"})
+        raise FlowFailed(f"flow {flow.name} {what}: {describe(error)}") from error
+    finally:
+        if os.getpid() != process:  # a process that it forked: it must not become a second worker
+            os._exit(RpaError.exit_code)
 
 
 def _relieve_collector() -> None:

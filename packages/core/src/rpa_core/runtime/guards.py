@@ -24,9 +24,10 @@ def start(
     heartbeat_age_s: Callable[[], float],
     stop: threading.Event,
     finished: threading.Event,
+    closed: threading.Event,
     flush: Callable[[], object],
 ) -> None:
-    """Watch from now until `finished`; the drain's time begins with `stop`."""
+    """Watch from now until `finished`, and the end until `closed`; the drain's time begins with `stop`."""
     timeout_s = config.worker.shutdown_timeout_s
 
     def last_words() -> None:
@@ -37,7 +38,9 @@ def start(
         stop.wait()
         drain.watch(
             finished=finished,
+            closed=closed,
             timeout_s=timeout_s,
+            grace_s=config.worker.stop_grace_s,
             keeper=worker.keeper,
             open_ledger=open_ledger,
             last_words=last_words,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.problems import lines
-from rpa_core.errors import ConfigError
+from rpa_core.errors import ConfigError, describe
 from rpa_core.processing.flow import Flow
 from rpa_core.waits import pause
 
@@ -157,6 +157,8 @@ def watch(
                 flow.validate(latest.load_flow_settings())
         except ConfigError as error:
             return error.problems
+        except BaseException as error:  # noqa: BLE001 - the flow's code: this thread goes on
+            return (f"flow {flow.name} cannot validate its settings: {describe(error)}",)
         return ()
 
     return ConfigWatch(

@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.config.manager import ContainerConfigManager
 from rpa_core.config.models import ContainerConfig
-from rpa_core.errors import ConfigError, RpaError
+from rpa_core.errors import ConfigError, RpaError, UsageError
 from rpa_core.observability.files import LogFiles
 from rpa_core.observability.format import Service
 from rpa_core.observability.logs import Logging, configure
 from rpa_core.processing.flow import Flow
 from rpa_core.runtime import flows
 from rpa_core.runtime.container import Container, Orders
+from rpa_core.runtime.ending import Ending
 from rpa_core.runtime.signals import Signals
 from rpa_core.runtime.upkeep import label_of
 from rpa_core.version import VERSION
@@ -37,15 +38,21 @@ def run_flow(
     checkpoints: Checkpoints | None = None,
     migrate_first: bool = False,
     until_empty: bool = False,
+    ending: Ending | None = None,
 ) -> int:
     """Run a flow until SIGTERM, with `until_empty` until none of its records is unfinished; returns the exit code.
 
     Must be called from the main thread. Raises RpaError, with its exit code, for what keeps the worker from running:
-    configuration, schema, refusals.
+    configuration, schema, refusals, a flow that is paused with `until_empty`. `ending` is for a program that is nothing
+    but a worker.
     """
-    process = _Process(flows.load(flow_spec), environ, checkpoints or Checkpoints(), until_empty)
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError("run_flow must be called from the main thread, which is where signals arrive")
+    ending = ending or Ending()
+    process = _Process(flows.load(flow_spec), environ, checkpoints or Checkpoints(), until_empty, ending)
     manager = process.read()
     manager.load_container_config()  # everything that is wrong, before anything is begun
+    interval_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     signals = Signals(lambda _: process.end())
     signals.install()
@@ -53,16 +60,20 @@ def run_flow(
         return process.live(manager, migrate_first)
     finally:
         signals.remove()
+        sys.setswitchinterval(interval_s)
 
 
 class _Process:
     """What outlives a reload: the flow, the environment, and whether the process was told to end."""
 
-    def __init__(self, flow: Flow, environ: Mapping[str, str], checkpoints: Checkpoints, until_empty: bool) -> None:
+    def __init__(
+        self, flow: Flow, environ: Mapping[str, str], checkpoints: Checkpoints, until_empty: bool, ending: Ending
+    ) -> None:
         self._flow = flow
         self._environ = environ
         self._checkpoints = checkpoints
         self._until_empty = until_empty
+        self._left = ending
         self._proven: frozenset[str] = frozenset()
         self._ending = threading.Event()
         self._container: Container | None = None
@@ -116,10 +127,14 @@ class _Process:
             self._container = container
             if self._ending.is_set():
                 container.drain()
+            newer = None
             try:
-                return container.run()
+                newer = container.run()
             finally:
                 self._proven = container.proven
+                if newer is None or self._ending.is_set():
+                    self._left.report(container.left_s())
+            return newer
         except RpaError as error:
             logger.critical("%s", error, extra={"event.action": "worker.failed", "error.code": error.code})
             raise

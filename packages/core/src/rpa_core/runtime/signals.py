@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger("rpa.runtime")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -32,21 +33,23 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._heard_at: float | None = None
+        self._before: dict[int, Any] = {}
+        self._woke = -1
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._taken = [number for number in _SIGNALS if number is not signal.SIGHUP or not ignored]
 
     def install(self) -> None:
         """Take over the signals; main thread only."""
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._woke = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in self._taken:
-            signal.signal(number, lambda *_: None)
+            self._before[number] = signal.signal(number, lambda *_: None)
         threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
     def remove(self) -> None:
-        """Give the signals back to their defaults."""
-        signal.set_wakeup_fd(-1)
-        for number in self._taken:
-            signal.signal(number, signal.SIG_DFL)
+        """Give the signals back to what heard them before."""
+        signal.set_wakeup_fd(self._woke)
+        for number, before in self._before.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
         self._writer.close()
 
     def _listen(self) -> None:
