@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -165,6 +166,36 @@ def test_health_shows_what_it_is_answered_without_obeying_it(
     printed = capsys.readouterr().out
     assert printed.isascii()
     assert json.loads(printed, parse_constant=lambda name: pytest.fail(name))["n"] == "nan"
+
+
+@pytest.mark.requirement("R1.2", "R5.1")
+def test_commands_read_a_variable_as_workers_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Line ends around it, ~, a file: the health check, the spool and run find what a worker would."""
+    asked: list[str] = []
+
+    def ask(url: str, _: float) -> tuple[bool, dict[str, object]]:
+        asked.append(url)
+        return True, {}
+
+    monkeypatch.setattr("rpa_core.cli.health.ask", ask)
+    monkeypatch.setenv("CONTAINER_HEALTH_PORT", "8181\r\n")
+    monkeypatch.setenv("CONTAINER_HEALTH_HOST", "\ufeff127.0.0.1\n")
+    assert main.main(["health"]) == 0
+    assert asked == ["http://127.0.0.1:8181/health/ready"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setenv("CONTAINER_SPOOL_DIR", "~/spool\n")
+    assert main.main(["spool", "status"]) == 0
+    assert f"no spools in {tmp_path}/spool" in capsys.readouterr().out
+    (tmp_path / "flow").write_text("no_such_flow\r\n")
+    monkeypatch.setenv("CONTAINER_FLOW_NAME_FILE", str(tmp_path / "flow"))
+    assert main.main(["run"]) == 64
+    assert "no flow is called 'no_such_flow'" in capsys.readouterr().err
+    monkeypatch.setenv("CONTAINER_FLOW_NAME_FILE", str(tmp_path / "absent"))
+    assert main.main(["run"]) == 78
+    assert "does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.requirement("R5.1")

@@ -70,6 +70,23 @@ def rpa_db(database: str | None) -> str:
     return manager.load_container_config().database_connections["rpa_db"].dsn()
 
 
+def text_of(variable: str) -> str | None:
+    """The text of one variable from the environment, its file or a mounted secret, as workers read it; None if unset.
+
+    Raises ConfigError for what keeps it from being read.
+    """
+    from rpa_core.config.problems import lines
+    from rpa_core.config.sources import Sources
+    from rpa_core.errors import ConfigError
+
+    sources = Sources(os.environ)
+    found = sources.get(variable)
+    wrong = [problem for problem in sources.problems if problem.variable in (variable, f"{variable}_FILE")]
+    if wrong:
+        raise ConfigError(lines(wrong))
+    return found.text.strip() if found is not None else None
+
+
 def setting(variable: str) -> Any:
     """The value of one variable, whatever is wrong with others; raises ConfigError for what is wrong with it."""
     from rpa_core.config.manager import ContainerConfigManager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rpa_core.config.problems import Code, Problem
+from rpa_core.config.sources import Sources
 from rpa_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def about(flow: str | None, environ: Mapping[str, str]) -> Known:
     """The named flow's settings model and databases. One that cannot be found is a problem, not an error."""
     from rpa_core.runtime.flows import load
 
-    spec = flow or environ.get("CONTAINER_FLOW_NAME")
+    given = None if flow else Sources(environ).get("CONTAINER_FLOW_NAME")
+    spec = flow or (given.text.strip() if given is not None else None)
     if not spec:
         return Known()
     try:

@@ -87,16 +87,21 @@ def _body(data: bytes) -> dict[str, Any]:
 
 def _default_url(environ: Mapping[str, str], scope: str) -> tuple[str, list[Announced]]:
     """The address to ask, and other workers that may be meant."""
-    host = environ.get("CONTAINER_HEALTH_HOST") or "127.0.0.1"
+    host = _text(environ, "CONTAINER_HEALTH_HOST") or "127.0.0.1"
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - told apart, not bound
-    port, others = environ.get("CONTAINER_HEALTH_PORT") or "0", []
+    port, others = _text(environ, "CONTAINER_HEALTH_PORT") or "0", []
     if port == "0":  # the worker took the default, or the next free one, and wrote it down
         found = announced()
-        flow = environ.get("CONTAINER_FLOW_NAME")
+        flow = _text(environ, "CONTAINER_FLOW_NAME")
         meant = [each for each in found if each.flow == flow] or found
         port = str(meant[0].port) if meant else "8080"
         others = meant[1:]
     return f"http://{host}:{port}{SCOPES[scope]}", others
+
+
+def _text(environ: Mapping[str, str], name: str) -> str:
+    """A variable without what editors and platforms put around it, as the worker reads it."""
+    return environ.get(name, "").removeprefix("\ufeff").strip()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,11 +26,12 @@ def command(ending: Ending | None, flow: str | None, migrate_first: bool, until_
     FLOW is the name of an installed flow or module:ATTRIBUTE; without it, CONTAINER_FLOW_NAME. SIGTERM or Ctrl-C
     drains: what is finished is committed, the rest is given back, exit code 0. A second one ends at once.
     """
+    from rpa_core.cli.databases import text_of
     from rpa_core.errors import UsageError
     from rpa_core.runtime.flows import installed
     from rpa_core.runtime.run import run_flow
 
-    spec = flow or os.environ.get("CONTAINER_FLOW_NAME")
+    spec = flow or text_of("CONTAINER_FLOW_NAME")
     if not spec:
         raise UsageError(
             f"name a flow ({', '.join(sorted(installed())) or 'none is installed'}), or set CONTAINER_FLOW_NAME"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rpa_core.cli.databases import text_of
 from rpa_core.cli.tables import show_cells
 from rpa_core.errors import RpaError, UsageError
 from rpa_core.observability.printable import ascii_json, printable
@@ -102,7 +102,13 @@ def discard_command(ids: tuple[str, ...], everything: bool, folder: Path | None)
 
 
 def _folder(given: Path | None) -> Path:
-    named = given or os.environ.get(VARIABLE)
+    from rpa_core.config.texts import home
+
+    text = None if given else text_of(VARIABLE)
+    try:
+        named = given or (text and home(text))
+    except ValueError as error:
+        raise UsageError(f"{VARIABLE} {error}") from error
     if not named:
         raise UsageError(f"name the spools' folder: --dir, or {VARIABLE}; without one a spool is kept in memory")
     return Path(named)

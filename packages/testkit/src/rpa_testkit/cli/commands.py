@@ -84,7 +84,7 @@ def run(
 @click.option("--faults", is_flag=True, help="The kinds of faults, and where they can be injected.")
 @click.option("--checkers", is_flag=True, help="What is judged.")
 def list_(faults: bool, checkers: bool) -> None:
-    """Show the scenarios that come with the testkit."""
+    """Show the scenarios that come with the testkit, with --faults or --checkers those."""
     from rpa_testkit.cli import tables
 
     if faults:
