@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from rpa_core.clock import SystemClock
+from rpa_core.resilience.breaker import CircuitBreaker
+from rpa_flows.rpa3.delivery import Delivery
 from rpa_flows.rpa3.retry_after import retry_after_s
 from rpa_flows.rpa3.settings import Rpa3Settings
 
@@ -98,3 +103,39 @@ def test_a_proxy_that_is_no_address_is_refused(url: str) -> None:
 def test_retry_after_is_understood_in_both_forms(header: str | None, seconds: float | None) -> None:
     """Seconds and every form of HTTP date, bounded to a day; nonsense is no wish."""
     assert retry_after_s(header, _NOW) == seconds
+
+
+async def _made(**changed: Any) -> list[str]:
+    """What a delivery by these settings is made of."""
+    given = {"delivery_url": SecretStr("https://r.example/"), **changed}
+    delivery = Delivery(Rpa3Settings(**given), SystemClock(), CircuitBreaker("delivery"))
+    client = delivery._new_client()
+    await client.aclose()
+    return [
+        delivery._url,
+        str(client.headers),
+        str(client.timeout),
+        str(sorted(map(str, client._mounts))),
+        str(delivery._slots._value),
+    ]
+
+
+@pytest.mark.requirement("R1.2")
+def test_every_setting_has_an_effect() -> None:
+    """Each field of the model changes what a delivery is made of, or what is accepted; a new one is put in here."""
+    others: dict[str, Any] = {
+        "delivery_url": SecretStr("https://other.example/"),
+        "delivery_token": SecretStr("hunter2"),
+        "delivery_proxy_url": SecretStr("http://proxy:3128"),
+        "delivery_timeout_s": 7.0,
+        "delivery_concurrency": 7,
+    }
+    plain = asyncio.run(_made())
+    assert asyncio.run(_made()) == plain
+    for name, value in others.items():
+        assert asyncio.run(_made(**{name: value})) != plain, name
+    http = SecretStr("http://r.example/")
+    with pytest.raises(ValidationError):
+        Rpa3Settings(delivery_url=http)
+    assert Rpa3Settings(delivery_url=http, delivery_allow_http=True).delivery_allow_http
+    assert set(Rpa3Settings.model_fields) == {*others, "delivery_allow_http"}
