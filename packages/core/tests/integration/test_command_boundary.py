@@ -138,6 +138,7 @@ CONNECTED: tuple[tuple[str, ...], ...] = (
     ("config", "check", "--connect"),
     ("db", "status", "--json"),
     ("db", "retain"),
+    ("db", "repair-sequences"),
     ("db", "grants", "no_such_role", "--for", "read", "--apply"),
     ("records", "load", "odd", "ok.csv"),
     ("records", "status", "odd", "x"),

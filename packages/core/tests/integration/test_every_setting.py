@@ -318,29 +318,45 @@ def _values(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _stable(environ: Mapping[str, str]) -> dict[str, str]:
-    """The values that are the same each time."""
-    first, second = _values(environ), _values(environ)
-    return {path: value for path, value in first.items() if second.get(path) == value}
+class _Known:
+    """The parts of a worker by one configuration: the values that are the same each time, and every path."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        first, second = _values(environ), _values(environ)
+        self._same = {path: value for path, value in first.items() if second.get(path) == value}
+        self._paths = first.keys() | second.keys()
+
+    def changed(self, environ: Mapping[str, str]) -> list[str]:
+        """Where a worker by `environ` has another value, a part more or a part less."""
+        found = _values(environ)
+        return [
+            *(path for path, value in self._same.items() if found.get(path) != value),
+            *(found.keys() - self._paths),
+        ]
 
 
 @pytest.fixture(scope="module")
-def plain() -> dict[str, str]:
+def plain() -> _Known:
     """The parts of a worker by BASE."""
-    return _stable(BASE)
+    return _Known(BASE)
+
+
+@pytest.mark.requirement("R1.2")
+def test_the_same_configuration_makes_the_same_worker(plain: _Known) -> None:
+    """So that a difference is the setting's."""
+    assert plain.changed(BASE) == []
 
 
 @pytest.mark.requirement("R1.2")
 @pytest.mark.parametrize("name", ASSEMBLED)
-def test_a_setting_changes_what_a_worker_is_made_of(name: str, plain: dict[str, str], tmp_path: Path) -> None:
+def test_a_setting_changes_what_a_worker_is_made_of(name: str, plain: _Known, tmp_path: Path) -> None:
     """By the code that runs a worker: where the variable is another, a part of it is another."""
     text = ALTERNATIVES[name].replace("{folder}", str(tmp_path)).replace("{port}", str(free_port()))
     base = BASE
     if name == "CONTAINER_SPOOL_RESERVE":  # of a spool in a folder alone
         base = BASE | {"CONTAINER_SPOOL_DIR": str(tmp_path / "spool")}
-        plain = _stable(base)
-    found = _values(base | {name: text})
-    assert [path for path, value in plain.items() if found.get(path) != value], f"{name} has no effect"
+        plain = _Known(base)
+    assert plain.changed(base | {name: text}), f"{name} has no effect"
 
 
 @pytest.mark.requirement("R1.1", "R1.2")

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from rpa_core.runtime.signals import Signals
 from rpa_testkit.processes import WorkerProcesses
 from rpa_testkit.waits import until
 
@@ -53,6 +54,24 @@ def test_a_handler_that_never_returns_does_not_hold_up_the_end(engine: Engine) -
     assert worker.process.wait(30) == 75
     assert "drain took longer than 1.0 s: giving 2 records back" in worker.process.log_text()
     assert engine.ask(_CHUNKS) == [("r", 0, None, None, 2)]
+
+
+@pytest.mark.requirement("R5.5")
+def test_under_nohup_the_end_of_the_terminal_is_ignored() -> None:
+    """A signal that the process was started to ignore stays ignored; otherwise it is taken, and given back."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        for ignored in (True, False):
+            signals = Signals(lambda _: None)
+            signals.install()
+            taken = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+            signals.remove()
+            assert taken is not ignored
+            if ignored:
+                assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.requirement("R5.5")

@@ -8,7 +8,8 @@ from urllib.parse import unquote, urlsplit
 HIDDEN = "********"
 _SECRET_NAME = re.compile(r"(?i)(pass|secret|token|key|sig|code|auth)")
 _PLAIN_WORDS = frozenset({"services", "webhooks", "incoming", "workflows", "triggers", "messages"})
-_KEY_VALUE = re.compile(r"""(?i)\bpassword\s*=\s*('(?:\\.|[^'\\])*'|[^\s'&]+)""")
+_SECRET_KEYS = ("password", "sslpassword", "oauth_client_secret")
+_KEY_VALUE = re.compile(r"""(?i)\b((?:ssl)?password|oauth_client_secret)\s*=\s*('(?:\\.|[^'\\])*'|[^\s'&]+)""")
 
 
 def dsn_passwords(dsn: str) -> tuple[str, ...]:
@@ -21,11 +22,11 @@ def dsn_passwords(dsn: str) -> tuple[str, ...]:
             found.append(userinfo.split(":", 1)[1])
         for part in netloc.partition("?")[2].split("&"):
             key, _, value = part.partition("=")
-            if key == "password" and value:
+            if key.lower() in _SECRET_KEYS and value:
                 found.append(value)
     else:
         for match in _KEY_VALUE.finditer(dsn):
-            text = match[1]
+            text = match[2]
             found.append(text[1:-1] if text.startswith("'") else text)
     decoded = [unquote(text) for text in found] + [re.sub(r"\\(.)", r"\1", text) for text in found]
     return tuple(dict.fromkeys(text for text in (*found, *decoded) if text))
@@ -34,13 +35,13 @@ def dsn_passwords(dsn: str) -> tuple[str, ...]:
 def dsn_display(dsn: str) -> str:
     """A connection string for people: `postgresql://user:********@host:5432/database?sslmode=require`."""
     if "://" not in dsn:
-        return _KEY_VALUE.sub(f"password={HIDDEN}", dsn)
+        return _KEY_VALUE.sub(rf"\1={HIDDEN}", dsn)
     scheme, rest = dsn.split("://", 1)
     userinfo, at, tail = rest.rpartition("@")
     if at:
         user, colon, _ = userinfo.partition(":")
         rest = f"{user}{colon and ':' + HIDDEN}@{tail}"
-    return re.sub(r"(?i)([?&]password=)[^&]*", rf"\1{HIDDEN}", f"{scheme}://{rest}")
+    return re.sub(rf"(?i)([?&](?:{'|'.join(_SECRET_KEYS)})=)[^&]*", rf"\1{HIDDEN}", f"{scheme}://{rest}")
 
 
 def url_display(url: str, *, secret: bool = False) -> str:

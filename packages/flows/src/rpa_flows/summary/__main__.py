@@ -44,7 +44,7 @@ def main(codebook: str | None, page: Path | None) -> None:
         raise SystemExit(error.exit_code) from error
     if not counted.total.n:
         click.echo(f"no response of the survey {book.name} is scored in this database yet", err=True)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a codebook's labels are texts
     console.print(*segment_tables(counted), flag_table(counted))
     if page is not None:
         try:
