@@ -94,7 +94,7 @@ SITUATIONS: dict[str, tuple[tuple[tuple[str, ...], ...], str, dict[str, str]]] =
     "all closed": ((LOAD_STDIN, RUN, ("spool", "failed")), "<&- >&- 2>&-", {}),
     "stdout full": ((("--help",), SHOW, LOAD, STATUS, FAILED), ">/dev/full", {}),
     "stderr full": ((HEALTH, LOAD_STDIN, RUN), "2>/dev/full", {}),
-    "stdin is a folder": ((LOAD_STDIN,), "</", {}),
+    "stdin breaks": ((LOAD_STDIN,), "</proc/self/mem", {}),
     "C locale": (PRINTED, "", {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}),
     "cp1252": (PRINTED, "", {"PYTHONIOENCODING": "cp1252"}),
     "ascii": (PRINTED, "", {"PYTHONIOENCODING": "ascii:strict"}),
@@ -376,6 +376,14 @@ def test_a_load_whose_streams_are_closed_loads(rpa: Rpa, database: Database) -> 
     ended = rpa("records", "load", "full", "ok.csv", shell=">/dev/full")
     assert (ended.returncode, ended.stderr.count(b"\n")) == (74, 1)
     assert b"stdout cannot be written: No space left on device; what the command did before is done" in ended.stderr
+    for file, redirected, name in (
+        ("-", "</proc/self/mem", b"stdin"),
+        ("/proc/self/mem", "", b"/proc/self/mem"),
+        (".", "", b"."),
+    ):
+        ended = rpa("records", "load", "closed", "--format", "csv", file, shell=redirected)
+        assert (ended.returncode, ended.stderr.count(b"\n")) in ((74, 1), (65, 1)), ended.stderr
+        assert ended.stderr.startswith(b"rpa: " + name), ended.stderr
     ended = rpa("records", "load", "closed", "--format", "csv", "-", shell="<&-")
     assert (ended.returncode, b"stdin is closed" in ended.stderr) == (65, True)
     with psycopg.connect(database.dsn) as connection:

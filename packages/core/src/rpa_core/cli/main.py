@@ -143,7 +143,7 @@ def _failed_io(error: OSError) -> int:
     if error.filename is not None:
         return _tell(f"rpa: {printable(f'{error.filename}: {reason}')}  [OUT002]", NO_IO)
     _silence(sys.stdout)
-    where = "stdout cannot be written" if error.errno in _FULL else "stdin or stdout failed"
+    where = "stdout cannot be written" if error.errno in _FULL else "reading or writing failed"
     return _tell(f"rpa: {where}: {reason}; what the command did before is done  [OUT001]", NO_IO)
 
 
