@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -123,6 +124,9 @@ class _Setup:
         self.ledger = _Ledger()
         self.events = _Events()
 
+    def close(self) -> None:
+        self.spool.close()
+
     def claim(self, *numbers: int) -> tuple[Claim, list[ChunkOutcome], dict[int, tuple[Record, Done]]]:
         chunks = [Chunk(n, 1, n, n, None, None, 1, 1, 1, None) for n in numbers]
         ends = [ChunkOutcome(chunk=chunk, results=[(chunk.id, b'{"of":%d}' % chunk.id)]) for chunk in chunks]
@@ -136,8 +140,9 @@ class _Setup:
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> _Setup:
-    return _Setup(tmp_path / "one.spool")
+def setup(tmp_path: Path) -> Iterator[_Setup]:
+    with closing(_Setup(tmp_path / "one.spool")) as made:
+        yield made
 
 
 @pytest.mark.requirement("R8.1")
@@ -161,15 +166,17 @@ def test_what_is_kept_is_let_go_when_the_ledger_has_it(setup: _Setup) -> None:
 @pytest.mark.requirement("R8.1")
 def test_what_cannot_be_kept_stays_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without a folder, without room, or where effects would see something else: False, and nothing half."""
-    nowhere = _Setup(None)
-    claim, ends, done = nowhere.claim(1, 2)
-    assert not SpooledWork(nowhere.spool, _PLAIN).keep(claim, ends, done)
-    small = _Setup(tmp_path / "small.spool", max_bytes=300)
-    assert not SpooledWork(small.spool, _PLAIN).keep(claim, ends, done)
-    roomy = _Setup(tmp_path / "roomy.spool")
-    odd = done | {2: (Record(2, None, b"{}"), Done((1, 2)))}
-    assert not SpooledWork(roomy.spool, _EFFECTS).keep(claim, ends, odd)
-    assert [each.spool.heads(KIND) for each in (nowhere, small, roomy)] == [[], [], []]
+    with (
+        closing(_Setup(None)) as nowhere,
+        closing(_Setup(tmp_path / "small.spool", max_bytes=300)) as small,
+        closing(_Setup(tmp_path / "roomy.spool")) as roomy,
+    ):
+        claim, ends, done = nowhere.claim(1, 2)
+        assert not SpooledWork(nowhere.spool, _PLAIN).keep(claim, ends, done)
+        assert not SpooledWork(small.spool, _PLAIN).keep(claim, ends, done)
+        odd = done | {2: (Record(2, None, b"{}"), Done((1, 2)))}
+        assert not SpooledWork(roomy.spool, _EFFECTS).keep(claim, ends, odd)
+        assert [each.spool.heads(KIND) for each in (nowhere, small, roomy)] == [[], [], []]
     assert caplog.text.count("stay in memory alone") == 2
 
 

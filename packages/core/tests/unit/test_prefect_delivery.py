@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,8 +55,10 @@ class _Server:
 
 
 @pytest.fixture
-def spools() -> Spools:
-    return open_spools(None, flow="f", label="l", incarnation="i", max_bytes=2**24, max_age_s=3600.0, reserve_bytes=0)
+def spools() -> Iterator[Spools]:
+    limits: dict[str, Any] = {"max_bytes": 2**24, "max_age_s": 3600.0, "reserve_bytes": 0}
+    with closing(open_spools(None, flow="f", label="l", incarnation="i", **limits)) as opened:
+        yield opened
 
 
 @pytest.fixture
