@@ -16,9 +16,9 @@ _ASK_TIMEOUT_S = 60.0
 _USES = {
     ("haproxy", 8080): "/records/rpa1  take records in",
     ("haproxy", 8404): "/stats  load balancer",
-    ("prefect", 4200): "/  Prefect",
-    ("prometheus", 9090): "/  metrics, alerts",
-    ("alertmanager", 9093): "/  alerts that go out",
+    ("haproxy", 4200): "/  Prefect",
+    ("haproxy", 9090): "/  metrics, alerts",
+    ("haproxy", 9093): "/  alerts that go out",
     ("receiver", 8080): "/counts  deliveries",
 }
 

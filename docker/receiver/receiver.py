@@ -4,6 +4,8 @@ POST /scores    a delivery, with `Idempotency-Key` and the bearer token; 204
 POST /alerts    what Alertmanager sends; 204
 GET  /counts    {"deliveries": different keys, "repeats": requests beyond the first of a key, "alerts": names}
 GET  /health    {"status": "pass"}
+
+Pages of other sites get 403: they have an Origin of their own, or a Host that is not one of ours.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 import uvicorn
 
 _TOKEN = Path("/run/secrets/delivery_token")
+_HOSTS = ("127.0.0.1", "localhost", "receiver")
 
 
 class Receiver:
@@ -42,6 +45,10 @@ class Receiver:
         await send({"type": "http.response.body", "body": content})
 
     def _answer(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> tuple[int, Any]:
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if host.partition(":")[0] not in _HOSTS or origin not in ("", f"http://{host}"):
+            return 403, {"error": "requests of other sites are refused"}
         match method, path:
             case "POST", "/scores":
                 return self._deliver(headers)

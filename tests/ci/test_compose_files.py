@@ -159,11 +159,22 @@ def test_services_wait_for_what_they_need(project: dict[str, Any]) -> None:
 
 @pytest.mark.requirement("R7.3")
 def test_ports_are_for_this_machine_alone(project: dict[str, Any], environment: str) -> None:
-    """Every published port is on 127.0.0.1; neither database nor workers have one."""
+    """Every published port is on 127.0.0.1, and HAProxy's, which checks who asks; the receiver checks by itself."""
     published = {name: service["ports"] for name, service in each(project) if service.get("ports")}
     assert all(port["host_ip"] == "127.0.0.1" for ports in published.values() for port in ports)
-    doors = {"haproxy", "prefect", "prometheus", "alertmanager"}
-    assert set(published) == doors | ({"receiver"} if environment == "development" else set())
+    assert set(published) == {"haproxy"} | ({"receiver"} if environment == "development" else set())
+    behind = {name for name, service in each(project) if "published" in service["networks"]}
+    assert behind == {"haproxy"}
+
+
+@pytest.mark.requirement("R7.3")
+def test_every_door_of_haproxy_checks_who_asks() -> None:
+    """A frontend that is added has the same rules, or this test fails."""
+    haproxy = (ROOT / "docker/haproxy/haproxy.cfg").read_text(encoding="utf-8")
+    frontends = re.findall(r"^(?:frontend|listen) .*$", haproxy, re.MULTILINE)
+    assert len(frontends) == 5
+    assert all(line.endswith(" from guarded") for line in frontends)
+    assert "monitor-uri" not in haproxy, "it answers before any rule"
 
 
 @pytest.mark.requirement("R7.3")
