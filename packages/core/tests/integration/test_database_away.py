@@ -182,7 +182,7 @@ def test_a_server_that_falls_silent_under_load(engine: Engine, proxy: Proxy, cou
     engine.make_effect_table()
     engine.enqueue(({"n": number, "ms": 2} for number in range(3000)), chunk_size=100)
     worker = line.worker = engine.start(
-        "EFFECTS", database_rpa_db_url=line.dsn, claim_records=200, lease_ttl=2, health_heartbeat_max_age=silent_s - 4
+        "EFFECTS", database_rpa_db_url=line.dsn, claim_records=200, lease_ttl=2, health_heartbeat_max_age=25
     )
     until(lambda: engine.done() >= 400, 30, "some to be done", engine.describe)
     with _probed([line]):
