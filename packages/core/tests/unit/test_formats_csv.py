@@ -6,6 +6,7 @@ import csv
 import io
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -265,3 +266,129 @@ def test_no_input_breaks_the_reader_and_no_chunking_changes_it(parts: list[bytes
     raw = b"h,i\n" + b"".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     assert outcome([raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]) == outcome([raw])
+
+
+@pytest.mark.requirement("N1", "R8.7")
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("SKU (old, new, optional);Name\n1;A\n2;B\n", {"SKU (old, new, optional)": "1", "Name": "A"}),
+        ("a,b;c\n1,x;y\n2,z\n3,w\n", {"a": "1", "b;c": "x;y"}),
+        ('a;"b,c";d\n1;"2,5";3\n', {"a": "1", "b,c": "2,5", "d": "3"}),
+        ("Preis;Menge\n3,50;2\n4,25;1\n", {"Preis": "3,50", "Menge": "2"}),
+        ("a|b,c\n1|2\n3|4\n", {"a": "1", "b,c": "2"}),
+        ("sep=;\na;b\n1,5;2\n", {"a": "1,5", "b": "2"}),
+        ('\ufeff"SEP=|"\r\n\r\na|b\r\n1|2\r\n', {"a": "1", "b": "2"}),
+        ("name\nx\ny\n", {"name": "x"}),
+        ("note\na;b\nc\nd\n", {"note": "a;b"}),
+        ('"a\nb",c\n1,2\n', {"a\nb": "1", "c": "2"}),
+        ('a,b\n"1;2\n3;4",5\n', {"a": "1;2\n3;4", "b": "5"}),
+    ],
+)
+def test_the_delimiter_is_judged_by_the_rows(data: str, expected: dict[str, str]) -> None:
+    """Marks inside names, values and quotes do not mislead; a `sep=` line is obeyed and is no record."""
+    assert rows(data.encode())[0][1] == expected
+    assert rows(data.encode())[0] == next(iter(rows_in_pieces(data.encode())))
+
+
+def rows_in_pieces(data: bytes) -> Iterator[tuple[int, dict[str, str]]]:
+    """The same, byte by byte."""
+    for item in read_csv(data[at : at + 1] for at in range(len(data))):
+        assert isinstance(item, Row), item
+        yield item.line, orjson.loads(item.payload)
+
+
+@pytest.mark.requirement("N1", "R8.7")
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        ("Preis (EUR, netto);Menge\n3,50;2\n4,25;1\n", {}, "not clear: .* ' *netto\\);Menge'.*--delimiter"),
+        ("a,b;c,d\n1,2;3,4\n", {}, "';' makes them 'a,b', 'c,d'"),
+        ("a,b|c\n1\n2\n", {}, "not clear"),
+        ("Report of today\nid;name\n1;A\n", {}, "remove what stands before the header"),
+        ("price\n1,5\n2,5\n", {}, "if it is one column of text, declare --delimiter '\\|'"),
+        ("sep=;\na;b\n1;2\n", {"delimiter": ","}, "the first line says that the delimiter is ';'"),
+        ("\ufeff\ufeffa,b\n1,2\n", {}, "the header: begins with a byte order mark"),
+        ("a,b\n", {"key_field": "z" * 10_000}, "no column 'z{120}…' to take the key from; the columns are 'a', 'b'"),
+        (",".join("n" * 900 + str(n) for n in range(1000)), {"key_field": "id"}, "and 988 more"),
+        ("," * 100_000, {}, "no name for column 1, 2, .* and 99989 more"),
+        ("a" * 1025 + ",b\n1,2\n", {}, "column 1 has 1025 characters; the limit is 1024"),
+        (",".join(f"{n:03}" + "x" * 200 for n in range(50)), {"max_line_bytes": 11_000}, "names of 50 columns make 10"),
+    ],
+)
+def test_an_unclear_or_oversized_head_is_refused(data: str, options: dict[str, Any], words: str) -> None:
+    """Two ways to read the rows, or none, are shown with what to declare; the message is short, whatever is sent."""
+    limit = {} if "names of" not in words else {"max_line_bytes": 10_200}
+    with pytest.raises(InputError, match=words) as refused:
+        list(read_csv([data.encode()], **(options | limit)))
+    assert len(str(refused.value)) < 2500
+
+
+@pytest.mark.requirement("N1", "R8.7")
+@pytest.mark.parametrize("delimiter", ["§", "\\", "\t", " ", "\x01", "€", "a"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_any_one_character_is_a_delimiter(delimiter: str, encoding: str) -> None:
+    """Also one beyond ASCII, and the backslash."""
+    data = f"x{delimiter}y\n1{delimiter}2\n".encode(encoding)
+    assert rows(data, delimiter=delimiter, encoding=encoding) == [(2, {"x": "1", "y": "2"})]
+    for wrong in ("", "\udca7", "ab"):
+        with pytest.raises(UsageError, match="must be one character"):
+            list(read_csv([data], delimiter=wrong, encoding=encoding))
+
+
+@pytest.mark.requirement("N1", "R8.7")
+def test_files_put_together_are_noticed() -> None:
+    """A byte order mark at the beginning of a later line makes it a bad line; inside a quoted text it is text."""
+    data = '\ufeffid,x\n1,2\n\ufeffid,x\n3,"\n\ufeff4"\n'.encode()
+    first, second, third = read_csv([data])
+    assert first == Row(2, b'{"id":"1","x":"2"}')
+    assert isinstance(second, BadLine)
+    assert "two files were put together" in second.reason
+    assert isinstance(third, Row)
+
+
+@pytest.mark.requirement("N1", "R8.7")
+def test_a_file_without_a_header_has_columns_by_number() -> None:
+    """The first line is a record like the others; its width is the file's, and the key is named by its number."""
+    assert rows(b'1;"x\ny"\n2;b\n', header=False) == [(1, {"1": "1", "2": "x\ny"}), (3, {"1": "2", "2": "b"})]
+    (first, wrong, last) = read_csv([b"a,1\nb\nc,3"], header=False, key_field="1")
+    assert (first, last) == (Row(1, b'{"1":"a","2":"1"}', "a"), Row(3, b'{"1":"c","2":"3"}', "c"))
+    assert isinstance(wrong, BadLine)
+    assert wrong.reason == "1 fields where the first record has 2"
+    with pytest.raises(InputError, match="a record is missing"):
+        rows(b"\n", header=False)
+
+
+@pytest.mark.requirement("N3", "R8.7")
+def test_large_fields_are_read_in_any_thread_within_the_limit() -> None:
+    """The limit on a line is the only one on a field, whatever another part of the process has set before."""
+    data = b"a,b\n" + b"".join(b"%d,%b\n" % (n, b"x" * 300_000) for n in range(5))
+    csv.field_size_limit(1000)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: rows(data), range(8)):
+            assert [len(fields["b"]) for _, fields in found] == [300_000] * 5
+
+
+@pytest.mark.requirement("N3", "R6.5")
+def test_a_record_is_bounded_with_its_column_names() -> None:
+    """Eight bytes of a row do not become a megabyte: names count, and what exceeds the limit is a bad line."""
+    names = ",".join(f"{n}" + "a" * 1000 for n in range(8))
+    good, wrong = read_csv([f"{names}\n,,,,,,,x\n,,,,,,,{'y' * 2000}\n".encode()], max_line_bytes=9_000)
+    assert isinstance(good, Row)
+    assert isinstance(wrong, BadLine)
+    assert "bytes with its column names; the limit is 9000" in wrong.reason
+
+
+@pytest.mark.requirement("N3", "R6.5")
+def test_line_ends_in_an_open_quote_are_not_all_held() -> None:
+    """Lines cost more memory than their bytes: a record of a million of them is given up, and each is read alone."""
+    tracemalloc.start()
+    try:
+        items = read_csv([b'a,b\n1,"' + b"\n" * MIB + b'"\n'], max_line_bytes=2 * MIB)
+        wrong = next(items)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(wrong, BadLine)
+    assert "not closed within 65536 lines" in wrong.reason
+    assert peak_bytes < 30 * MIB

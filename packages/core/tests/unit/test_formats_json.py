@@ -293,3 +293,120 @@ def test_formats_are_told_by_the_ending() -> None:
     ]
     with pytest.raises(UsageError, match="name one of csv"):
         format_of("survey.xlsx")
+
+
+@pytest.mark.requirement("N2", "R8.7")
+@pytest.mark.parametrize(("reader", "opening", "closing"), [(read_ndjson, b"", b""), (read_json, b"[", b"]")])
+def test_an_integer_of_any_size_is_a_key(reader: Reader, opening: bytes, closing: bytes) -> None:
+    """Beyond 64 bits a key is its digits; a number that is no integer, a hidden or an endless one is none."""
+    big = b"123456789012345678901234567890"
+    for text, key in [
+        (b'{"id":%b}' % big, big.decode()),
+        (b'{"id":-18446744073709551616}', "-18446744073709551616"),
+        (b'{"x":{"id":1},"id": %b ,"y":"}"}' % big, big.decode()),
+        (b'{"id":1,"id":%b}' % big, big.decode()),
+        (b'{"\\u0069d":%b}' % big, big.decode()),
+        (b'{"id":1e30}', None),
+        (b'{"id":%b.5}' % big, None),
+        (b'{"id":%b,"id":1.5}' % big, None),
+        (b'{"id":%b}' % (b"9" * 300), "9" * 300),
+        (b'{"x":%b,"id":1.5}' % (b"[" * 1020 + b"]" * 1020), None),
+    ]:
+        (item,) = reader([opening + text + closing], key_field="id")
+        assert (item.key if isinstance(item, Row) else None) == key, text
+
+
+@pytest.mark.requirement("N2", "R8.7")
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "cp037"]
+)
+@pytest.mark.parametrize("form", [Format.NDJSON, Format.JSON])
+def test_json_is_read_in_its_declared_encoding(form: Format, encoding: str) -> None:
+    """Text arrives as it was written, in any pieces."""
+    documents = [{"a": "Größe", "b": '"\\'}, {"a": "é"}]
+    text = "\r\n".join(json.dumps(each, ensure_ascii=False) for each in documents)
+    raw = (text if form is Format.NDJSON else f"[{text.replace('}' + chr(13), '},')}]").encode(encoding)
+    for size in (1, 3, len(raw)):
+        pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
+        assert payloads(read(pieces, form, encoding=encoding)) == documents
+
+
+@pytest.mark.requirement("N2")
+@pytest.mark.parametrize("form", list(Format))
+def test_only_known_encodings_are_looked_up(form: Format, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown name is refused for every format, in a short line, and is not asked of the codec registry."""
+    asked: list[str] = []
+    monkeypatch.setattr("codecs.lookup", lambda name: asked.append(name))
+    for name in ("no-such", "utf-7", "rot13x", "unicode_escape", "x" * 30_000, "\n", "é", "", "mbcs2", "../utf8"):
+        with pytest.raises(InputError, match="unknown text encoding") as refused:
+            list(read([b"a,b\n1,2\n"], form, encoding=name))
+        assert len(str(refused.value)) < 200
+    assert not asked
+
+
+@pytest.mark.requirement("N2")
+def test_codecs_that_make_no_text_are_no_encodings() -> None:
+    """Base64 and its like are known codecs, and refused all the same."""
+    for name in ("base64", "hex", "rot13", "zlib", "bz2", "quopri", "uu"):
+        with pytest.raises(InputError, match="unknown text encoding"):
+            list(read([b"a"], Format.CSV, encoding=name))
+
+
+@pytest.mark.requirement("N2", "R8.7")
+@pytest.mark.parametrize(
+    ("raw", "encoding", "words"),
+    [
+        ("[{}]".encode("utf-16"), "utf-8", "declare the encoding as utf-16"),
+        ("[{}]".encode("utf-16-be"), "utf-16", "declare its encoding as utf-16-le or utf-16-be"),
+        ("[{}]".encode("utf-32-le"), "utf-32", "utf-32-le or utf-32-be"),
+        ("[{}]".encode("utf-8-sig"), "latin-1", "starts with a UTF-8 byte order mark"),
+        ("[{}]".encode("utf-16"), "cp1252", "starts with a UTF-16 byte order mark"),
+    ],
+)
+@pytest.mark.parametrize("form", list(Format))
+def test_a_byte_order_mark_that_contradicts_the_encoding_is_named(
+    form: Format, raw: bytes, encoding: str, words: str
+) -> None:
+    """What the first bytes say and what is declared must agree, so that no text is garbled without a word."""
+    with pytest.raises(InputError, match=words):
+        list(read([raw], form, encoding=encoding))
+
+
+@pytest.mark.requirement("N2", "R8.7")
+def test_lines_in_another_encoding_than_declared_are_each_named() -> None:
+    """A byte that the declared encoding does not know costs its line; the bound holds for what is stored."""
+    lines = b'{"a":"\x81"}\n{"a":"\xe9"}\n{"a":"' + b"\xe9" * 40 + b'"}\n'
+    first, second, third = read_ndjson([lines], encoding="cp1252", max_line_bytes=60)
+    assert isinstance(first, BadLine)
+    assert "byte 0x81 at offset 6" in first.reason
+    assert second == Row(2, '{"a":"é"}'.encode())
+    assert isinstance(third, BadLine)
+    assert "88 bytes as UTF-8; the limit is 60" in third.reason
+
+
+@pytest.mark.requirement("N1", "R8.7")
+def test_options_that_a_format_does_not_have_are_refused() -> None:
+    """A delimiter or a missing header means nothing to JSON; a limit must be one."""
+    for form in (Format.JSON, Format.NDJSON):
+        for wrong in ({"delimiter": ","}, {"header": False}):
+            with pytest.raises(UsageError, match="options of csv and tsv"):
+                read([b"{}"], form, **wrong)  # type: ignore[arg-type]  # either of them
+    for form in Format:
+        with pytest.raises(UsageError, match="must be at least 1"):
+            read([b"{}"], form, max_line_bytes=-5)
+
+
+@pytest.mark.requirement("N2", "R8.7")
+def test_a_byte_order_mark_between_json_lines_is_named() -> None:
+    """Two files put together with cat: the second's first line is a bad line that says so."""
+    first, second = read_ndjson([b'\xef\xbb\xbf{"a":1}\n', b'\xef\xbb\xbf{"a":2}\n'])
+    assert first == Row(1, b'{"a":1}')
+    assert isinstance(second, BadLine)
+    assert "two files were put together" in second.reason
+
+
+@pytest.mark.requirement("R6.5", "R8.7")
+def test_a_trusted_input_may_unpack_to_any_ratio() -> None:
+    """An own file of repeated rows is no bomb."""
+    plain = b"20.5,ok\n" * MIB
+    assert sum(map(len, decompressed([gzip.compress(plain)], max_ratio=None))) == len(plain)

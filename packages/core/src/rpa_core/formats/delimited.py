@@ -5,7 +5,8 @@ broken, the feed is rewound to the line after the one the record began on. Lines
 that grows with the input, so the whole costs at most a small multiple of reading it once; input that exhausts it (a
 quote opened on nearly every line and never closed) is refused as a whole.
 
-One field holds at most 131,072 characters: the `csv` module's limit, which is process-wide and therefore left alone.
+A record's JSON repeats the column names, so it is bounded by `max_line_bytes` as its line is. The `csv` module's own
+limit on a field (131,072 characters) is process-wide; it is raised out of the way, to one constant: threads agree.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from rpa_core.formats.header import read_header
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, BadLine, Item, Row, key_problem
 from rpa_core.formats.lines import split_lines
 
-DELIMITERS: Final = (",", ";", "\t", "|")
-"""What is sniffed for in the header line, in this order where two are equally frequent."""
+_MAX_FIELD_CHARS: Final = 2**31 - 1  # what a C long holds everywhere
 
 
 def read_csv(
@@ -35,18 +35,23 @@ def read_csv(
     encoding: str = "utf-8",
     max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
     key_field: str | None = None,
+    header: bool = True,
 ) -> Iterator[Item]:
     """Yield one item per record after the header; every value is a string, and an empty field is an empty string.
 
-    `delimiter=None` takes the most frequent of `DELIMITERS` in the header line. A record with a number of fields other
-    than the header's is a bad line; blank lines are skipped. `key_field` names the column that holds the record's key.
+    `delimiter=None` judges by the first rows which of `header.DELIMITERS` it is; where two fit, InputError shows both.
+    A first line `sep=;` declares it. A record with a number of fields other than the header's is a bad line; blank
+    lines are skipped. `key_field` names the column that holds the record's key. `header=False` takes the first line as
+    a record, and calls the columns 1, 2, 3, ...
     """
     _check_characters(delimiter, quote)
+    if csv.field_size_limit() < _MAX_FIELD_CHARS:
+        csv.field_size_limit(_MAX_FIELD_CHARS)
     plain, line_encoding = as_lines_of(chunks, encoding)
     feed = Feed(split_lines(plain, max_line_bytes), line_encoding, max_line_bytes)
-    header = read_header(feed, delimiter, quote, DELIMITERS, key_field)
-    reader = csv.reader(feed, delimiter=header.delimiter, quotechar=quote, strict=True)
-    names, width, key_at = header.names, len(header.names), header.key_at
+    head = read_header(feed, delimiter, quote, key_field, named=header)
+    reader = csv.reader(feed, delimiter=head.delimiter, quotechar=quote, strict=True)
+    names, width, key_at = head.names, len(head.names), head.key_at
     while True:
         start = feed.begin_record()
         try:
@@ -59,12 +64,12 @@ def read_csv(
         if len(fields) == width and (width > 1 or fields[0] or feed.has_content()):
             key = fields[key_at] if key_at is not None else None
             problem = key_problem(key, key_field) if key_field is not None else None
-            if problem:
-                yield BadLine(start, problem, feed.excerpt())
-            else:
-                yield Row(start, orjson.dumps(dict(zip(names, fields, strict=True))), key)
+            payload = orjson.dumps(dict(zip(names, fields, strict=True)))
+            if not problem and len(payload) > max_line_bytes:
+                problem = f"the record has {len(payload)} bytes with its column names; the limit is {max_line_bytes}"
+            yield BadLine(start, problem, feed.excerpt()) if problem else Row(start, payload, key)
         elif feed.has_content():
-            reason = f"{len(fields)} fields where the header has {width}"
+            reason = f"{len(fields)} fields where the {'header' if header else 'first record'} has {width}"
             if feed.lines_read() > 1:
                 reason += f"; a quote opened on this line closes on line {feed.last_line()}"
             excerpt = feed.excerpt()
@@ -74,7 +79,7 @@ def read_csv(
 
 def _check_characters(delimiter: str | None, quote: str) -> None:
     for what, character in (("delimiter", delimiter), ("quote character", quote)):
-        if character is not None and (len(character) != 1 or character in "\r\n\0"):
+        if character is not None and (len(character) != 1 or character in "\r\n\0" or "\ud800" <= character < "\ue000"):
             raise UsageError(f"the {what} is {character!r}; it must be one character and no line end")
     if delimiter == quote:
         raise UsageError(f"the delimiter and the quote character are both {quote!r}")
@@ -88,7 +93,7 @@ def _broken(feed: Feed, start: int, error: Exception) -> BadLine:
             error.reason if lines_read == 1 else f"a quote opened on this line runs into line {last}: {error.reason}"
         )
     elif isinstance(error, TooLong):
-        reason = f"a quote opened on this line is not closed within {error.limit_bytes} bytes"
+        reason = f"a quote opened on this line is not closed within {error}"
     elif "unexpected end of data" in str(error):
         if lines_read <= 1:
             raise InputError(

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Iterator
 
 from rpa_core.errors import InputError
-from rpa_core.formats.encodings import undecodable
-from rpa_core.formats.items import excerpt_of
+from rpa_core.formats.encodings import UTF8_BOM, undecodable
+from rpa_core.formats.items import PUT_TOGETHER, excerpt_of
 from rpa_core.formats.lines import Line
 
-_REREAD_SLACK_LIMITS = 16  # times max_line_bytes
-_REREAD_RATIO = 4  # times the bytes read
+_REREAD_SLACK_LIMITS = 4  # times max_line_bytes
+_REREAD_RATIO = 2  # times the bytes read
+_FEWEST_LINES = 32 * 1024
+_BYTES_A_LINE = 32
 
 
 class BrokenLine(Exception):
@@ -23,20 +25,20 @@ class BrokenLine(Exception):
 
 
 class TooLong(Exception):
-    """The record under way exceeds the limit."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(limit_bytes)
-        self.limit_bytes = limit_bytes
+    """The record under way exceeds the limit, which is given in words."""
 
 
 class Feed(Iterator[str]):
-    """Physical lines as text; what the current record took is kept, at most `max_line_bytes`."""
+    """Physical lines as text; what the current record took is kept, at most `max_line_bytes`.
+
+    A line costs more memory than its bytes, so a record's lines are bounded too: 32,768, or one for each 32 bytes.
+    """
 
     def __init__(self, lines: Iterator[Line], encoding: str, max_line_bytes: int) -> None:
         self._lines = lines
         self._encoding = encoding
-        self._max_line_bytes = max_line_bytes
+        self.max_line_bytes = max_line_bytes
+        self._max_lines = max(_FEWEST_LINES, max_line_bytes // _BYTES_A_LINE)
         self._again: deque[Line] = deque()
         self._record: list[Line] = []
         self._record_bytes = 0
@@ -50,16 +52,32 @@ class Feed(Iterator[str]):
         self._record.append(line)
         self._record_bytes += size_bytes
         self._next_number = number + 1
-        if self._record_bytes > self._max_line_bytes:
-            if size_bytes > self._max_line_bytes:
-                raise BrokenLine(f"the line has {size_bytes} bytes; the limit is {self._max_line_bytes}")
-            raise TooLong(self._max_line_bytes)
+        if self._record_bytes > self.max_line_bytes:
+            if size_bytes > self.max_line_bytes:
+                raise BrokenLine(f"the line has {size_bytes} bytes; the limit is {self.max_line_bytes}")
+            raise TooLong(f"{self.max_line_bytes} bytes")
         if b"\0" in raw:
             raise BrokenLine(f"contains a NUL byte, at offset {line.offset + raw.index(0)} of the input")
+        if size_bytes != self._record_bytes:
+            if len(self._record) > self._max_lines:
+                raise TooLong(f"{self._max_lines} lines")
+        elif raw[:3] == UTF8_BOM:
+            raise BrokenLine(PUT_TOGETHER)
         try:
             return raw.decode(self._encoding)
         except UnicodeDecodeError as error:
             raise BrokenLine(undecodable(error, line.offset, self._encoding)) from error
+
+    def peek(self, lines: int, size_bytes: int) -> list[str]:
+        """The next `lines` lines, or fewer: what begins within `size_bytes`, or all there is; they come again.
+
+        What is not text in them is replaced.
+        """
+        have = sum(len(line.raw) for line in self._again)
+        while len(self._again) < lines and have < size_bytes and (line := next(self._lines, None)):
+            self._again.append(line)
+            have += len(line.raw)
+        return [line.raw.decode(self._encoding, "replace") for line in self._again]
 
     def begin_record(self) -> int:
         """Forget the record before; returns the number of the line that comes next."""
@@ -75,15 +93,23 @@ class Feed(Iterator[str]):
         if not rest:
             return
         self._reread_bytes += sum(line.size_bytes for line in rest)
-        allowed = _REREAD_SLACK_LIMITS * self._max_line_bytes + _REREAD_RATIO * self._read_bytes
+        allowed = _REREAD_SLACK_LIMITS * self.max_line_bytes + _REREAD_RATIO * self._read_bytes
         if self._reread_bytes > allowed:
             raise InputError(
                 f"line {self._record[0].number}: too many quotes in this input are opened and never closed; "
                 "check the quote character"
             )
+        self._give_back(1)
+
+    def give_back_record(self) -> None:
+        """Give back the whole of the current record."""
+        self._give_back(0)
+
+    def _give_back(self, keep: int) -> None:
+        rest = self._record[keep:]
         self._again.extendleft(reversed(rest))
-        del self._record[1:]
-        self._record_bytes = self._record[0].size_bytes
+        del self._record[keep:]
+        self._record_bytes = sum(line.size_bytes for line in self._record)
         self._next_number = rest[0].number
 
     def lines_read(self) -> int:

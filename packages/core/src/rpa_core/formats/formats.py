@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 from rpa_core.errors import UsageError
 from rpa_core.formats.delimited import read_csv
+from rpa_core.formats.encodings import encoding_name
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, Item
 from rpa_core.formats.json_array import read_json
 from rpa_core.formats.ndjson import read_ndjson
@@ -50,18 +51,26 @@ def read(
     max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
     encoding: str = "utf-8",
     delimiter: str | None = None,
+    header: bool = True,
 ) -> Iterator[Item]:
-    """Read plain bytes in the given format; `encoding` and `delimiter` are for CSV and TSV (JSON is always UTF-8).
+    """Read plain bytes in the given format; `delimiter` and `header` are for CSV and TSV alone.
 
-    A `.csv` file may hold any of the usual delimiters (it is sniffed); TSV is always separated by tabs.
+    A `.csv` file may hold any of the usual delimiters (judged by its rows); TSV is separated by tabs unless another one
+    is given. Raises UsageError for what the format does not have, InputError for an unknown encoding.
     """
-    match form:
-        case Format.CSV | Format.TSV:
-            mark = delimiter or ("\t" if form is Format.TSV else None)
-            return read_csv(
-                chunks, delimiter=mark, encoding=encoding, max_line_bytes=max_line_bytes, key_field=key_field
-            )
-        case Format.NDJSON:
-            return read_ndjson(chunks, max_line_bytes=max_line_bytes, key_field=key_field)
-        case Format.JSON:
-            return read_json(chunks, max_line_bytes=max_line_bytes, key_field=key_field)
+    encoding = encoding_name(encoding)
+    if max_line_bytes < 1:
+        raise UsageError(f"max_line_bytes is {max_line_bytes}; it must be at least 1")
+    if form in (Format.CSV, Format.TSV):
+        return read_csv(
+            chunks,
+            delimiter="\t" if delimiter is None and form is Format.TSV else delimiter,
+            encoding=encoding,
+            max_line_bytes=max_line_bytes,
+            key_field=key_field,
+            header=header,
+        )
+    if delimiter is not None or not header:
+        raise UsageError(f"{form} has no delimiter and no header line: these are options of csv and tsv")
+    reader = read_ndjson if form is Format.NDJSON else read_json
+    return reader(chunks, max_line_bytes=max_line_bytes, key_field=key_field, encoding=encoding)

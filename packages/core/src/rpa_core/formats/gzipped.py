@@ -14,11 +14,12 @@ _PIECE_BYTES: Final = 64 * 1024
 _SLACK_BYTES: Final = 1024 * 1024  # small inputs may exceed any ratio without harm
 
 
-def decompressed(chunks: Iterable[bytes], *, max_ratio: int = 200, required: bool = False) -> Iterator[bytes]:
+def decompressed(chunks: Iterable[bytes], *, max_ratio: int | None = 200, required: bool = False) -> Iterator[bytes]:
     """Yield plain bytes: the input as it is, or unpacked where it begins like gzip.
 
     Several members in a row are one stream, as for gzip(1). `required` refuses input that is not gzip. Raises
-    InputError where gzip data is broken, cut short, or unpacks to more than `max_ratio` times its size (plus 1 MiB).
+    InputError where gzip data is broken, cut short, or unpacks to more than `max_ratio` times its size (plus 1 MiB);
+    None is for input that is trusted, and read in constant memory.
     """
     head, whole = peek(chunks, len(MAGIC))
     if head == MAGIC:
@@ -29,7 +30,7 @@ def decompressed(chunks: Iterable[bytes], *, max_ratio: int = 200, required: boo
         yield from whole
 
 
-def _unpacked(chunks: Iterator[bytes], max_ratio: int) -> Iterator[bytes]:
+def _unpacked(chunks: Iterator[bytes], max_ratio: int | None) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     fresh = False  # True between two members
     packed = plain = 0
@@ -49,7 +50,7 @@ def _unpacked(chunks: Iterator[bytes], max_ratio: int) -> Iterator[bytes]:
             except zlib.error as error:
                 raise InputError(f"the gzip data is broken after {plain} unpacked bytes: {error}") from error
             plain += len(piece)
-            if plain > packed * max_ratio + _SLACK_BYTES:
+            if max_ratio is not None and plain > packed * max_ratio + _SLACK_BYTES:
                 raise InputError(f"the gzip data unpacks to more than {max_ratio} times its size; refused as hostile")
             if piece:
                 yield piece

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 DEFAULT_MAX_LINE_BYTES: Final = 1024 * 1024
 MAX_KEY_CHARS: Final = 512  # well under the 2,704 bytes that a PostgreSQL btree entry can hold
+PUT_TOGETHER: Final = "begins with a byte order mark: two files were put together here; load each by itself"
 _EXCERPT_CHARS: Final = 120
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rpa_core.errors import InputError
-from rpa_core.formats.encodings import as_lines_of
+from rpa_core.formats.encodings import as_utf8_of
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, BadLine, Item, excerpt_of
 from rpa_core.formats.ndjson import json_item
 from rpa_core.formats.window import Window
@@ -32,14 +32,17 @@ _QUOTE, _BACKSLASH, _OPENING = ord('"'), ord("\\"), frozenset(b"{[")
 
 
 def read_json(
-    chunks: Iterable[bytes], *, max_line_bytes: int = DEFAULT_MAX_LINE_BYTES, key_field: str | None = None
+    chunks: Iterable[bytes],
+    *,
+    max_line_bytes: int = DEFAULT_MAX_LINE_BYTES,
+    key_field: str | None = None,
+    encoding: str = "utf-8",
 ) -> Iterator[Item]:
     """Yield one item per element; `line` is the element's place in the array, from 1.
 
     `max_line_bytes` bounds one element; `key_field` names the member that holds the record's key.
     """
-    plain, _ = as_lines_of(chunks, "utf-8")
-    window = Window(plain, max_line_bytes)
+    window = Window(as_utf8_of(chunks, encoding), max_line_bytes)
     first = window.next_token(_SPACE)
     if first == b"":
         raise InputError("the input is empty: expected a JSON array of objects, or one object")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from rpa_core.formats.chunks import peek
+from rpa_core.formats.encodings import UTF8_BOM
 
-_UTF8_BOM = b"\xef\xbb\xbf"
 _PIECE_BYTES = 128 * 1024
 
 
@@ -79,7 +79,7 @@ def _in_pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def without_bom(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    head, whole = peek(chunks, len(_UTF8_BOM))
-    if head == _UTF8_BOM:
-        yield next(whole)[len(_UTF8_BOM) :]
+    head, whole = peek(chunks, len(UTF8_BOM))
+    if head == UTF8_BOM:
+        yield next(whole)[len(UTF8_BOM) :]
     yield from whole
