@@ -390,7 +390,7 @@ def test_options_that_a_format_does_not_have_are_refused() -> None:
     for form in (Format.JSON, Format.NDJSON):
         for wrong in ({"delimiter": ","}, {"header": False}):
             with pytest.raises(UsageError, match="options of csv and tsv"):
-                read([b"{}"], form, **wrong)  # type: ignore[arg-type]  # either of them
+                read([b"{}"], form, **wrong)
     for form in Format:
         with pytest.raises(UsageError, match="must be at least 1"):
             read([b"{}"], form, max_line_bytes=-5)
