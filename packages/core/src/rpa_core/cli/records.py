@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +40,13 @@ command.add_command(corrections.command)
     show_default=True,
     help="Keep unreadable lines as dead letters, or load nothing if there is one.",
 )
-@click.option("--delimiter", help="CSV delimiter; default: found out. Use '\\t' for a tab.")
+@click.option("--source", metavar="NAME", type=KEY, help="Know rows by this name, their line and their content.")
+@click.option("--delimiter", help="One character, '\\t' for a tab; default: judged by the rows. For CSV and TSV.")
+@click.option(
+    "--no-header", is_flag=True, help="The first line is a record; columns are called 1, 2, 3. For CSV and TSV."
+)
 @click.option("--encoding", default="utf-8", show_default=True)
-@click.option("--max-line-bytes", type=click.IntRange(64), default=1024 * 1024, show_default=True)
+@click.option("--max-line-bytes", type=click.IntRange(64, 2**28), default=1024 * 1024, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @database_option
 def load_command(
@@ -49,7 +55,9 @@ def load_command(
     form: str | None,
     key_field: str | None,
     bad_lines: Any,
+    source: str | None,
     delimiter: str | None,
+    no_header: bool,
     encoding: str,
     max_line_bytes: int,
     as_json: bool,
@@ -57,39 +65,79 @@ def load_command(
 ) -> None:
     """Load FILES (CSV, TSV, NDJSON, JSON; also gzip; - is stdin) into FLOW.
 
-    Each file is one transaction: it is loaded whole or not at all. Loading the same file again changes nothing.
+    Each file is one transaction: it is loaded whole or not at all. Loading the same file again changes nothing, and of
+    a file that has grown at its end only what is new is loaded: without --key, a file is known by its name, not its
+    folder, and its content. Any other content is another file, and all of it is loaded. A file that was corrected is
+    loaded with the --source of its first load: rows under that name with the same line and content are loaded once.
+
+    Exit code 65: a file was refused, or not one of its lines could be read.
     """
     from rpa_core.cli.progress import bytes_progress
-    from rpa_core.formats import Format, format_of
+    from rpa_core.errors import InputError
+    from rpa_core.formats import Format, format_of, read
     from rpa_core.runtime.loading import LoadPlan, load
 
-    chunk_size = setting("CONTAINER_CHUNK_SIZE")
+    if source is not None and len(files) > 1:
+        raise click.UsageError("--source names one file's rows: load several files one by one")
+    plans = [
+        LoadPlan(
+            flow=flow,
+            form=Format(form) if form else format_of(file.name),
+            key_field=key_field,
+            on_bad_line=bad_lines,
+            encoding=encoding,
+            delimiter=_character(delimiter),
+            max_line_bytes=max_line_bytes,
+            chunk_size=setting("CONTAINER_CHUNK_SIZE"),
+            check_columns=None if no_header else _column_check(flow),
+            source=source,
+            header=not no_header,
+        )
+        for file in files
+    ]
+    for plan in plans:  # wrong options are found before anything is loaded
+        with suppress(InputError):  # which the load itself raises, with the file's name
+            read((), plan.form, encoding=encoding, delimiter=plan.delimiter, header=plan.header)
+    unreadable, failed = [], None
     with _connection(database) as connection:
-        for file in files:
-            plan = LoadPlan(
-                flow=flow,
-                form=Format(form) if form else format_of(file.name),
-                key_field=key_field,
-                on_bad_line=bad_lines,
-                encoding=encoding,
-                delimiter=delimiter.encode().decode("unicode_escape") if delimiter else None,
-                max_line_bytes=max_line_bytes,
-                chunk_size=chunk_size,
-                check_columns=_column_check(flow),
-            )
+        for file, plan in zip(files, plans, strict=True):
             with open_input(file) as stream, bytes_progress(file, quiet=as_json) as advance:
                 loaded = load(connection, plan, stream, file.name, advance)
-            _show_loaded(loaded, flow, as_json)  # now: a later file may be refused
+            if loaded.nothing_readable:
+                unreadable.append(printable(loaded.source))
+            try:
+                _show_loaded(loaded, flow, as_json)  # now: a later file may be refused
+            except OSError as error:  # the file is loaded all the same, and the next ones are to be
+                failed = failed or error
+                click.echo(f"rpa: {_summary(loaded, flow)}; stdout cannot be written: {error.strerror}", err=True)
+    if failed is not None:
+        raise failed
+    if unreadable:
+        raise InputError(
+            f"not one line of {', '.join(unreadable)} could be read; see `rpa records failed {flow}` for the reasons"
+        )
+
+
+def _character(given: str | None) -> str | None:
+    """A delimiter as it is typed: the character itself, or an escape of it such as '\\t' or '\\x01'."""
+    if given is not None and re.fullmatch(r"\\(t|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4})", given):
+        return given.encode().decode("unicode_escape")
+    return given
 
 
 def _show_loaded(loaded: Loaded, flow: str, as_json: bool) -> None:
     if as_json:
         click.echo(ascii_json({name: getattr(loaded, name) for name in loaded.__slots__}))
         return
+    click.echo(_summary(loaded, flow))
+
+
+def _summary(loaded: Loaded, flow: str) -> str:
     aside = f" (see `rpa records failed {flow}`)" if loaded.set_aside else ""
-    click.echo(
+    before = loaded.unreadable - loaded.set_aside
+    return (
         f"{printable(loaded.source)}: {loaded.accepted} records into {flow}, {loaded.duplicates} already there,"
-        f" {loaded.set_aside} lines set aside{aside}"
+        f" {loaded.set_aside} lines set aside{aside}" + (f", {before} set aside before" if before else "")
     )
 
 

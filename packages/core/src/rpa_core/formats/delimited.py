@@ -44,7 +44,7 @@ def read_csv(
     lines are skipped. `key_field` names the column that holds the record's key. `header=False` takes the first line as
     a record, and calls the columns 1, 2, 3, ...
     """
-    _check_characters(delimiter, quote)
+    check_characters(delimiter, quote)
     if csv.field_size_limit() < _MAX_FIELD_CHARS:
         csv.field_size_limit(_MAX_FIELD_CHARS)
     plain, line_encoding = as_lines_of(chunks, encoding)
@@ -77,7 +77,8 @@ def read_csv(
             yield BadLine(start, reason, excerpt)
 
 
-def _check_characters(delimiter: str | None, quote: str) -> None:
+def check_characters(delimiter: str | None, quote: str = '"') -> None:
+    """Raises UsageError for what cannot be a delimiter or a quote character."""
     for what, character in (("delimiter", delimiter), ("quote character", quote)):
         if character is not None and (len(character) != 1 or character in "\r\n\0" or "\ud800" <= character < "\ue000"):
             raise UsageError(f"the {what} is {character!r}; it must be one character and no line end")

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import PurePath
 
 from rpa_core.errors import UsageError
-from rpa_core.formats.delimited import read_csv
+from rpa_core.formats.delimited import check_characters, read_csv
 from rpa_core.formats.encodings import encoding_name
 from rpa_core.formats.items import DEFAULT_MAX_LINE_BYTES, Item
 from rpa_core.formats.json_array import read_json
@@ -62,6 +62,7 @@ def read(
     if max_line_bytes < 1:
         raise UsageError(f"max_line_bytes is {max_line_bytes}; it must be at least 1")
     if form in (Format.CSV, Format.TSV):
+        check_characters(delimiter)
         return read_csv(
             chunks,
             delimiter="\t" if delimiter is None and form is Format.TSV else delimiter,

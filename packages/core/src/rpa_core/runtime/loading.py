@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -13,29 +13,39 @@ import psycopg
 
 from rpa_core.errors import InputError
 from rpa_core.formats import BadLine, Format, Item, Row, decompressed, read
+from rpa_core.runtime.sources import Content, Source, TwiceRead, check_name, identify, name_of, pieces, unreadable
 from rpa_core.store.intake import BLOCK, NewRecord, Rejected, check_flow_name, enqueue, set_aside
 
-_PIECE_BYTES = 256 * 1024
 _SHOWN = 20
+_HELD_BYTES = 256 * 1024
 OnBadLine = Literal["set-aside", "reject"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """What became of one file's lines."""
+    """What became of one file's lines. `unreadable` counts all bad lines, `set_aside` those that are kept as of now."""
 
     source: str
     accepted: int
     duplicates: int
     set_aside: int
+    unreadable: int
+
+    @property
+    def nothing_readable(self) -> bool:
+        """Whether there were lines, and not one of them is a record."""
+        return self.unreadable > 0 and not self.accepted and not self.duplicates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """How to read and key a file.
 
-    key_field      the payload field that holds each record's key; None makes keys of source, line and content, so
-                   that the same file loaded again changes nothing.
+    key_field      the payload field that holds each record's key; None makes keys of the file's name, the line, and
+                   its content, so that the same file loaded again changes nothing: see `runtime.sources`.
+    source         a name instead of the file's: rows of the same name, line and content are loaded once, whatever else
+                   is in the file.
+    header         whether a CSV file's first line names its columns.
     on_bad_line    `set-aside` keeps unreadable lines as dead letters; `reject` loads nothing if there is one.
     check_columns  given a CSV file's columns, says what is wrong with them; any answer rejects the file.
     """
@@ -49,6 +59,8 @@ class LoadPlan:
     max_line_bytes: int = 1024 * 1024
     chunk_size: int = BLOCK
     check_columns: Callable[[Sequence[str]], Sequence[str]] | None = None
+    source: str | None = None
+    header: bool = True
 
 
 def load(
@@ -60,103 +72,117 @@ def load(
 ) -> Loaded:
     """Load one file or nothing of it. Raises InputError, naming the file, for what concerns the whole of it.
 
-    `on_bytes` is told of every piece read, for a progress display.
+    A file without keys is read twice; a stream that cannot be is copied to a temporary file meanwhile. `on_bytes` is
+    called with the size of every piece that is read, for a progress display. Raises OSError where it cannot be read.
     """
     check_flow_name(plan.flow)
+    name = name_of(source) if plan.source is None else check_name(plan.source)
     try:
-        return _load(connection, plan, stream, source, on_bytes)
+        if plan.key_field is not None or plan.source is not None:
+            return _load(connection, plan, Source(name=name), pieces(stream, source, on_bytes), source)
+        with closing(TwiceRead(stream, source)) as twice:
+            found = identify(connection, plan.flow, name, _items(plan, twice.first(on_bytes)))
+            return _load(connection, plan, found, twice.again(on_bytes), source)
     except InputError as error:
-        name = Path(source).name
         raise error if str(error).startswith(f"{name}: ") else InputError(f"{name}: {error}") from error
 
 
-def _load(
-    connection: psycopg.Connection[Any],
-    plan: LoadPlan,
-    stream: BinaryIO,
-    source: str,
-    on_bytes: Callable[[int], object],
-) -> Loaded:
-    connection.execute("SELECT rpa.flow_id(%s)", (plan.flow,))  # a new flow's row is not locked for the whole load
-    with connection.transaction():
-        lines = _Lines(connection, plan, Path(source).name)
-        chunks = decompressed(_pieces(stream, on_bytes))
-        items = read(
-            chunks,
-            plan.form,
-            key_field=plan.key_field,
-            max_line_bytes=plan.max_line_bytes,
-            encoding=plan.encoding,
-            delimiter=plan.delimiter,
-        )
-        counts = enqueue(connection, plan.flow, lines.records(items), chunk_size=plan.chunk_size)
-        lines.finish()
-    return Loaded(
-        source=source, accepted=counts.accepted, duplicates=counts.duplicates, set_aside=lines.set_aside_count
+def _items(plan: LoadPlan, chunks: Iterable[bytes]) -> Iterator[Item]:
+    return read(
+        decompressed(chunks, max_ratio=None),
+        plan.form,
+        key_field=plan.key_field,
+        max_line_bytes=plan.max_line_bytes,
+        encoding=plan.encoding,
+        delimiter=plan.delimiter,
+        header=plan.header,
     )
 
 
-def _pieces(stream: BinaryIO, on_bytes: Callable[[int], object]) -> Iterator[bytes]:
-    while piece := stream.read(_PIECE_BYTES):
-        on_bytes(len(piece))
-        yield piece
+def _load(
+    connection: psycopg.Connection[Any], plan: LoadPlan, source: Source, chunks: Iterator[bytes], path: str
+) -> Loaded:
+    connection.execute("SELECT rpa.flow_id(%s)", (plan.flow,))  # a new flow's row is not locked for the whole load
+    with connection.transaction():
+        lines = _Lines(connection, plan, source)
+        counts = enqueue(connection, plan.flow, lines.records(_items(plan, chunks)), chunk_size=plan.chunk_size)
+        lines.finish()
+    return Loaded(
+        source=path,
+        accepted=counts.accepted,
+        duplicates=counts.duplicates + lines.known,
+        set_aside=lines.set_aside_count,
+        unreadable=lines.bad_count,
+    )
 
 
 class _Lines:
     """Parts readable lines from unreadable ones; the latter are written in blocks between two COPYs."""
 
-    def __init__(self, connection: psycopg.Connection[Any], plan: LoadPlan, name: str) -> None:
-        self._connection = connection
+    def __init__(self, connection: psycopg.Connection[Any], plan: LoadPlan, source: Source) -> None:
+        self._write = partial(set_aside, connection, plan.flow)
         self._plan = plan
-        self._name = name
+        self._source = source
         self._bad: list[Rejected] = []
+        self._bad_bytes = 0
         self._shown: list[str] = []
-        self._bad_count = 0
+        self.known = 0
+        self.bad_count = 0
         self.set_aside_count = 0
 
     def records(self, items: Iterable[Item]) -> Iterator[NewRecord]:
+        """What is to be enqueued. Raises InputError at the end where it is not what the first pass has read."""
+        source, content = self._source, Content()
         checked = False
-        for item in items:
+        digest = ""
+        for number, item in enumerate(items):
+            if source.items is not None:
+                digest = content.add(item)
             if isinstance(item, BadLine):
-                self._take_bad(item)
+                self._take_bad(item, keep=number >= source.known)
                 continue
             if not checked:
                 self._check_columns(item)
                 checked = True
-            yield NewRecord(item.payload, item.key or self._key(item.line, item.payload))
+            if number < source.known:
+                self.known += 1
+            else:
+                yield NewRecord(item.payload, item.key or source.key(item.line, item.payload))
+        if source.items not in (None, content.items) or (source.digest or digest) != digest:
+            raise InputError("the file changed while it was read; nothing was loaded")
 
     def finish(self) -> None:
         """Write the rest; raises InputError if bad lines were met and the plan is to reject."""
         self._flush()
-        if self._bad_count and self._plan.on_bad_line == "reject":
-            more = (
-                f"\n  ... and {self._bad_count - len(self._shown)} more" if self._bad_count > len(self._shown) else ""
-            )
+        if self.bad_count and self._plan.on_bad_line == "reject":
+            more = f"\n  ... and {self.bad_count - len(self._shown)} more" if self.bad_count > len(self._shown) else ""
             raise InputError(
-                f"{self._name}: {self._bad_count} lines cannot be read, nothing was loaded:\n  "
+                f"{self._source.name}: {self.bad_count} lines cannot be read, nothing was loaded:\n  "
                 + "\n  ".join(self._shown)
                 + more
             )
 
-    def _take_bad(self, item: BadLine) -> None:
-        self._bad_count += 1
-        if len(self._shown) < _SHOWN:
-            self._shown.append(f"line {item.line}: {item.reason}: {item.excerpt}")
+    def _take_bad(self, item: BadLine, *, keep: bool) -> None:
+        self.bad_count += 1
         if self._plan.on_bad_line == "reject":
+            if len(self._shown) < _SHOWN:
+                self._shown.append(f"line {item.line}: {item.reason}: {item.excerpt}")
             return
-        payload = orjson.dumps({"source": self._name, "line": item.line, "excerpt": item.excerpt})
-        key = self._key(item.line, payload)
-        self._bad.append(Rejected(payload, key, (f"{self._name} line {item.line}: {item.reason}",)))
-        if len(self._bad) >= BLOCK:
+        if not keep:
+            return
+        name = self._source.name
+        payload = unreadable(name, item)
+        reason = f"{name} line {item.line}: {item.reason}"
+        self._bad.append(Rejected(payload, self._source.key(item.line, payload), (reason,)))
+        self._bad_bytes += len(payload) + len(reason)
+        if len(self._bad) >= BLOCK or self._bad_bytes >= _HELD_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._bad:
-            self.set_aside_count += set_aside(self._connection, self._plan.flow, self._bad)
+            self.set_aside_count += self._write(self._bad)
             self._bad.clear()
-
-    def _key(self, line: int, payload: bytes) -> str:
-        return f"{self._name}:{line}:{hashlib.blake2b(payload, digest_size=6).hexdigest()}"
+            self._bad_bytes = 0
 
     def _check_columns(self, first: Row) -> None:
         check = self._plan.check_columns
@@ -164,4 +190,4 @@ class _Lines:
             return
         problems = check(list(orjson.loads(first.payload)))
         if problems:
-            raise InputError(f"{self._name}: nothing was loaded:\n  " + "\n  ".join(problems))
+            raise InputError(f"{self._source.name}: nothing was loaded:\n  " + "\n  ".join(problems))

@@ -236,6 +236,15 @@ def _new_only(cursor: Cursor, flow_id: int, block: Sequence[NewRecord]) -> Seque
     return list(_first_of_each_key(block, known))
 
 
+def known_keys(connection: psycopg.Connection[Any], flow: str, keys: Sequence[str]) -> set[str]:
+    """Those of the keys that the flow has; none where there is no such flow."""
+    row = connection.execute("SELECT id FROM rpa.flow WHERE name = %s", (flow,)).fetchone()
+    if row is None or not keys:
+        return set()
+    rows = connection.execute(statements("intake")["known"], {"keys": orjson.dumps(keys).decode(), "flow": row[0]})
+    return {keys[int(found[0]) - 1] for found in rows}
+
+
 def _first_of_each_key(block: Iterable[NewRecord], known: set[str]) -> Iterator[NewRecord]:
     seen = set(known)
     for record in block:
