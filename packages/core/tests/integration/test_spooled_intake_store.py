@@ -38,32 +38,11 @@ class _Connections:
             raise _GONE
         with connect(self._dsn) as connection:
             if self.breaks == "inside":
-                connection.execute("SELECT pg_sleep(0)")
-                yield _Cut(connection)  # type: ignore[misc]  # stands in for a connection
-            else:
-                yield connection
+                with connect(self._dsn) as other:
+                    other.execute("SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,))
+            yield connection
         if self.breaks == "after":
             raise _GONE
-
-
-class _Cut:
-    """A connection that is lost with the second statement."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        self._left = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def execute(self, *arguments: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise _GONE
-        return self._connection.execute(*arguments)
-
-    def cursor(self, *_: Any, **__: Any) -> Any:
-        raise _GONE
 
 
 @dataclass
