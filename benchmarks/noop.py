@@ -28,7 +28,8 @@ def payloads(records: int) -> Iterator[bytes]:
 def load(dsn: str, records: int, *, paused: bool, analyze: bool = True) -> None:
     """Enqueue; a `paused` flow's workers wait. ANALYZE gives the planner what autovacuum would, in its own time."""
     with connect(dsn, application_name="benchmark") as connection:
-        connection.execute("INSERT INTO rpa.flow (name, paused) VALUES ('noop', %s)", (paused,))
+        connection.execute("SELECT rpa.flow_id('noop')")
+        connection.execute("UPDATE rpa.flow SET paused = %s WHERE name = 'noop'", (paused,))
         with connection.transaction():
             enqueue(connection, "noop", (NewRecord(payload) for payload in payloads(records)))
         if analyze:

@@ -24,7 +24,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
     records = bench.size(120_000, 2_000)
     with bench.ledger() as ledger:
         with connect(ledger) as connection:
-            connection.execute("INSERT INTO rpa.flow (name, paused) VALUES ('rpa2', true)")
+            connection.execute("SELECT rpa.flow_id('rpa2')")
+            connection.execute("UPDATE rpa.flow SET paused = true WHERE name = 'rpa2'")
             with connection.transaction():
                 enqueue(connection, "rpa2", _records(records))
             connection.execute("ANALYZE")

@@ -174,7 +174,11 @@ def test_a_worker_does_not_start_over_a_sequence_that_is_behind(engine: Engine) 
     assert "sequence rpa.record_block is behind its table" in refused.process.log_text()
     status = engine.rpa("db", "status", "--json")
     assert status.wait(30) == 1
-    assert "run `rpa db repair-sequences`" in status.log_text()
+    behind = json.loads(status.log_text().splitlines()[-1])["sequences_behind"]
+    assert [one["sequence"] for one in behind] == ["rpa.record_block"]
+    shown = engine.rpa("db", "status")
+    assert shown.wait(30) == 1
+    assert "run `rpa db repair-sequences`" in shown.log_text()
     repaired = engine.rpa("db", "repair-sequences", "--json")
     assert repaired.wait(30) == 0
     assert json.loads(repaired.log_text().splitlines()[-1]) == {"advanced": {"rpa.record_block": 1001}}
