@@ -127,21 +127,3 @@ def test_test_files_have_unique_names_and_their_tests_say_what_holds() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_") and ast.get_docstring(node) is None
     ]
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.requirement("R8.7")
-def test_no_pattern_has_possessive_quantifiers_or_atomic_groups() -> None:
-    """Python before 3.11.5, which Debian 12 has, misreads nested ones: whole records were merged."""
-    harmless = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-    wrong = []
-    for path in python_files():
-        nodes = list(ast.walk(tree(path)))
-        if not any(isinstance(node, ast.Import) and any(name.name == "re" for name in node.names) for node in nodes):
-            continue
-        texts = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}  # docstrings
-        for node in nodes:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in texts:
-                value = node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
-                if re.search(r"[*+?}]" + r"\+|\(\?" + ">", harmless.sub("x", value)):
-                    wrong.append(where(path, node.lineno))
-    assert not wrong, wrong

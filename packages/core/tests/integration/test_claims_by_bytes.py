@@ -26,10 +26,12 @@ WITH written AS (
 INSERT INTO rpa.chunk (flow, period, lo, hi, n, attempts)
 SELECT flow, period, min(id), max(id), count(*), %s FROM written GROUP BY flow, period
 """
+_SEQUENCE = "SELECT setval('rpa.record_block', 2000001)"
 
 
 def _one_chunk(engine: Engine, n: int, *, attempts: int = 0) -> None:
     engine.ask(_ONE_CHUNK, n, attempts)
+    engine.ask(_SEQUENCE)
 
 
 def _peak_bytes(worker: Running) -> int:
@@ -50,6 +52,18 @@ def test_a_chunk_that_is_larger_than_memory_allows_is_worked_off(engine: Engine,
     assert set(engine.seen().values()) == {1}
     ((largest,),) = engine.ask("SELECT max(n_ok) FROM rpa.chunk_done")
     assert largest <= 4
+
+
+@pytest.mark.requirement("R6.1", "R6.2")
+@pytest.mark.parametrize("flow", ["ACT", "ASYNC"])
+def test_results_are_committed_before_they_fill_the_memory(engine: Engine, flow: str) -> None:
+    """40 small records whose results have 1 MB each: no more than about 4 MiB of results waits for a commit."""
+    engine.enqueue({"n": number, "do": "large", "bytes": _MB, "ms": 2} for number in range(40))
+    engine.start(flow, claim_bytes="4MiB", claim_records=1000)
+    assert engine.settle(60) == {"done": 40}
+    assert set(engine.seen().values()) == {1}
+    ((largest,),) = engine.ask("SELECT max(n_ok) FROM rpa.chunk_done")
+    assert largest <= 4 + 1 + (32 if flow == "ASYNC" else 0)
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ class _OneClaim(_EmptyLedger):
     def read_one(self, chunk: Chunk, record_id: int) -> StoredRecord:
         return StoredRecord(record_id, None, b"{}")
 
-    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], _: object) -> set[int]:
+    def complete(self, claim: Claim, outcomes: Sequence[ChunkOutcome], *_: object) -> set[int]:
         assert [chunk.id for chunk in claim.chunks] == [outcome.chunk.id for outcome in outcomes]
         self.completed += [outcome.chunk.id for outcome in outcomes]
         return set(self.completed)

@@ -75,6 +75,8 @@ def _outcome(record: Record, payload: dict[str, Any]) -> Outcome:
     match payload.get("do", "done"):
         case "done" | "short":
             return Done({"n": payload.get("n"), "attempt": record.attempt})
+        case "large":
+            return Done("x" * payload["bytes"])
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
