@@ -77,7 +77,7 @@ def _flow() -> Flow:
     return Flow(name="act", handle=_handle)
 
 
-@pytest.mark.requirement("D4", "R7.6")
+@pytest.mark.requirement("D4", "R7.1")
 def test_the_owner_of_the_schema_needs_no_right_on_the_database(
     empty: Database, owner: tuple[str, str], rpa: Run
 ) -> None:
@@ -95,7 +95,7 @@ def test_the_owner_of_the_schema_needs_no_right_on_the_database(
         assert enqueue(connection, FLOW, records(3)) == (3, 0)
 
 
-@pytest.mark.requirement("D4", "R7.6")
+@pytest.mark.requirement("D4", "R7.1")
 def test_a_reader_of_the_schema_may_ask_for_a_migration(empty: Database, owner: tuple[str, str], rpa: Run) -> None:
     """Up to date: nothing is needed. Something missing: refused, naming the owner, with nothing changed."""
     name, dsn = owner
@@ -112,7 +112,7 @@ def test_a_reader_of_the_schema_may_ask_for_a_migration(empty: Database, owner: 
         migrate(dsn)
 
 
-@pytest.mark.requirement("D4", "R7.6")
+@pytest.mark.requirement("D4", "R7.1")
 def test_what_an_administrator_migrates_belongs_to_the_owner(empty: Database, owner: tuple[str, str]) -> None:
     """Who migrated first owns everything, also what a superuser adds later: functions act with no more than that."""
     name, _ = owner

@@ -101,7 +101,7 @@ def lines(mib: int, packed: bool = False) -> Callable[[], Iterator[bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.requirement("R6.5", "R3.7")
+@pytest.mark.requirement("R6.5", "N3")
 def test_512_mib_are_enough_for_whatever_comes_in(
     private_engine: Engine,
     private_postgres: EmbeddedPostgres,

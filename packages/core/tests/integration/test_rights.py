@@ -72,7 +72,7 @@ def _refused(connection: psycopg.Connection[Any], *queries: str) -> None:
             connection.execute(query.encode())
 
 
-@pytest.mark.requirement("R7.6", "N1")
+@pytest.mark.requirement("R7.1", "N1")
 def test_an_enqueuer_enqueues_and_reads_nothing(database: Database, role: Role) -> None:
     """By SQL and by Python, few and many, a new flow, large payloads, unreadable lines; across a rotation."""
     fill(database.dsn, 1, prefix="secret")
@@ -115,7 +115,7 @@ def test_an_enqueuer_enqueues_and_reads_nothing(database: Database, role: Role) 
         assert owner.execute(counted.encode()).fetchall() == [(3,), (3,)]
 
 
-@pytest.mark.requirement("R7.6", "N1")
+@pytest.mark.requirement("R7.1", "N1")
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 def test_an_enqueuer_may_see_the_past(database: Database, role: Role, level: str) -> None:
     """Whatever its isolation level is by default."""
@@ -128,7 +128,7 @@ def test_an_enqueuer_may_see_the_past(database: Database, role: Role, level: str
         assert enqueue(connection, FLOW, records(40)) == (40, 0)
 
 
-@pytest.mark.requirement("R7.6", "R6.2", "N5")
+@pytest.mark.requirement("R7.1", "R6.2", "N5")
 def test_a_worker_needs_no_more_than_its_rights(
     database: Database, role: Role, worker_process: WorkerProcesses, tmp_path: Any
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_worker_needs_no_more_than_its_rights(
         )
 
 
-@pytest.mark.requirement("R7.6", "R6.2")
+@pytest.mark.requirement("R7.1", "R6.2")
 def test_a_worker_drops_what_is_due_and_nothing_else(database: Database, role: Role) -> None:
     """Finished periods that closed a day ago or more; neither younger ones nor those with something in them."""
     fill(database.dsn, 5)
@@ -244,7 +244,7 @@ def test_what_keeps_a_period_is_reported(
     assert (code, json.loads(out)["dropped"]) == (0, [1])
 
 
-@pytest.mark.requirement("R7.6")
+@pytest.mark.requirement("R7.1")
 def test_a_reader_reads_and_writes_nothing(database: Database, role: Role, rpa: Run) -> None:
     """Every question is answered; every command that changes something is refused with 77."""
     fill(database.dsn, 3)
@@ -276,7 +276,7 @@ def test_a_reader_reads_and_writes_nothing(database: Database, role: Role, rpa: 
         _refused(connection, "SELECT * FROM rpa.enqueue('steps', ARRAY['a'], ARRAY['1'])", "DELETE FROM rpa.result")
 
 
-@pytest.mark.requirement("R7.6", "N5")
+@pytest.mark.requirement("R7.1", "N5")
 def test_an_operator_operates(database: Database, role: Role, rpa: Run, tmp_path: Any) -> None:
     """Pause, retry, discard, correct, load and retain, without owning anything."""
     fill(database.dsn, 4)
@@ -302,7 +302,7 @@ def test_an_operator_operates(database: Database, role: Role, rpa: Run, tmp_path
     assert rpa(dsn, "db", "retain")[0] == 0
 
 
-@pytest.mark.requirement("R7.6", "R7.7")
+@pytest.mark.requirement("R7.1", "R7.7")
 def test_odd_names_of_roles(database: Database, role: Role, rpa: Run) -> None:
     """Quotes, blanks, signs and other letters are that role's name and nothing else; what is no name is refused."""
     name, dsn = role(odd='Ünï "c" \'%s; DROP SCHEMA rpa; -- ')
@@ -322,7 +322,7 @@ def test_odd_names_of_roles(database: Database, role: Role, rpa: Run) -> None:
     assert (code, "CREATE ROLE" in err) == (77, True)
 
 
-@pytest.mark.requirement("R7.6")
+@pytest.mark.requirement("R7.1")
 def test_a_grant_that_is_ignored_is_an_error(database: Database, role: Role) -> None:
     """PostgreSQL answers a grant without the option to grant with a warning."""
     _, worker = role("worker")
@@ -333,7 +333,7 @@ def test_a_grant_that_is_ignored_is_an_error(database: Database, role: Role) -> 
         assert missing(owner, "read", other) == ["USAGE on schema rpa"]
 
 
-@pytest.mark.requirement("R7.6")
+@pytest.mark.requirement("R7.1")
 def test_rights_name_what_there_is(database: Database, role: Role) -> None:
     """Every right of every purpose is on something that the migrated schema has."""
     with connect(database.dsn) as owner:

@@ -69,7 +69,7 @@ def run(folder: Path, kind: str, incarnation: str, poison: str) -> tuple[int, li
     return done.returncode, done.stdout.split()
 
 
-@pytest.mark.requirement("R3.7", "R6.5")
+@pytest.mark.requirement("N3", "R6.5")
 @pytest.mark.parametrize("kind", ["intake", "finished", "prefect", "alert"])
 def test_a_delivery_that_ends_the_process_is_tried_three_times(tmp_path: Path, kind: str) -> None:
     """Then it is a dead letter and what waits behind it is delivered; a person may put it back."""
@@ -85,7 +85,7 @@ def test_a_delivery_that_ends_the_process_is_tried_three_times(tmp_path: Path, k
     assert run(tmp_path, kind, "cured", "none") == (0, ["bad"])
 
 
-@pytest.mark.requirement("R3.7")
+@pytest.mark.requirement("N3")
 def test_a_delivery_that_comes_back_does_not_count(tmp_path: Path) -> None:
     """Neither what is put off, however often, nor what is under way when the process is asked to end."""
     for number in range(5):
@@ -118,7 +118,7 @@ def test_a_delivery_that_comes_back_does_not_count(tmp_path: Path) -> None:
         assert entry.begun == 0
 
 
-@pytest.mark.requirement("R3.7")
+@pytest.mark.requirement("N3")
 def test_a_file_of_an_earlier_version_is_read_and_stays_readable_for_it(tmp_path: Path) -> None:
     """The column for the count is added when it is opened; statements that do not know it go on."""
     with closing(open_(tmp_path)) as spools:
@@ -164,7 +164,7 @@ def test_a_large_body_is_put_read_and_put_back_in_pieces(spools: Spools) -> None
     assert b"".join(spool.pieces(entry)) == b"".join(Megabytes(5))
 
 
-@pytest.mark.requirement("R3.7")
+@pytest.mark.requirement("N3")
 def test_damage_in_a_large_body_is_found_when_it_is_read(spools: Spools) -> None:
     """Nothing is taken for whole that is not what was put."""
     spool = spools.own
