@@ -85,13 +85,10 @@ class Box:
         self.before: Callable[[], object] | None = None  # in the new process, before the program
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        command = [sys.executable, self.program, *(arguments or ("run",))]
+        environ = {**self.environ, **(environ or {})}
         with self._stderr.open("ab") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, self.program, *(arguments or ("run",))],
-                env={**self.environ, **(environ or {})},
-                stderr=stderr,
-                preexec_fn=self.before,
-            )
+            self.process = subprocess.Popen(command, env=environ, stderr=stderr, preexec_fn=self.before)
         return self.process
 
     def control(self, *arguments: str) -> dict[str, Any]:
@@ -253,17 +250,11 @@ def test_the_end_is_passed_on_and_drained(box: Box, number: signal.Signals) -> N
 @pytest.mark.requirement("R5.5")
 def test_signals_that_were_ignored_at_the_start_are_heard(box: Box) -> None:
     """Where SIGINT is ignored it still ends, and where SIGCHLD is, the child's end and its code are still seen."""
-
-    def ignore() -> None:
-        for number in (signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN)
-
-    box.before = ignore
+    box.before = lambda: [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGCHLD)]
     process = box.start()
     box.started(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    assert len(box.notes("drained")) == 1
+    assert (process.wait(30), len(box.notes("drained"))) == (0, 1)
     box.save('note("started")\n', "sys.exit(7)\n")
     assert box.start().wait(30) == 7
 
