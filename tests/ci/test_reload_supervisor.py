@@ -86,9 +86,9 @@ class Box:
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         command = [sys.executable, self.program, *(arguments or ("run",))]
-        environ = {**self.environ, **(environ or {})}
+        variables = {**self.environ, **(environ or {})}
         with self._stderr.open("ab") as stderr:
-            self.process = subprocess.Popen(command, env=environ, stderr=stderr, preexec_fn=self.before)
+            self.process = subprocess.Popen(command, env=variables, stderr=stderr, preexec_fn=self.before)
         return self.process
 
     def control(self, *arguments: str) -> dict[str, Any]:
