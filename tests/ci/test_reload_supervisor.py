@@ -85,7 +85,7 @@ class Box:
         self.before: Callable[[], object] | None = None  # in the new process, before the program
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        command = [sys.executable, self.program, *(arguments or ("run",))]
+        command: list[str | Path] = [sys.executable, self.program, *(arguments or ("run",))]
         variables = {**self.environ, **(environ or {})}
         with self._stderr.open("ab") as stderr:
             self.process = subprocess.Popen(command, env=variables, stderr=stderr, preexec_fn=self.before)
