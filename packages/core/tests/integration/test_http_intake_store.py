@@ -119,6 +119,25 @@ def test_what_is_answered_is_committed(surface: Surface) -> None:
 
 
 @pytest.mark.requirement("R8.7")
+def test_a_body_without_a_header_line_loses_no_record(surface: Surface) -> None:
+    """As its Content-Type says: the first line is a record too, columns have numbers, one of them may be the key."""
+    status, body, _ = surface.post(b"a,1\nb,2\n", "text/csv; header=absent", query="?key=1")
+    assert (status, body["accepted"]) == (202, 2)
+    assert surface.records() == [("a", {"1": "a", "2": "1"}), ("b", {"1": "b", "2": "2"})]
+    assert surface.post(b"a,1\n", "text/csv; header=absent", idempotency_key="r")[0] == 202
+    assert surface.post(b"a,1\n", "text/csv", idempotency_key="r")[0] == 422, "another request under the same key"
+
+
+@pytest.mark.requirement("R8.7")
+def test_json_is_read_in_the_charset_that_is_declared(surface: Surface) -> None:
+    """Not as UTF-8 whatever its sender says; a charset of any length that is not known is refused."""
+    assert surface.post('{"n":"café"}'.encode("latin-1"), "application/json; charset=latin-1")[0] == 202
+    assert surface.records() == [(None, {"n": "café"})]
+    status, body, _ = surface.post(b'{"n":1}', f"application/json; charset={'x' * 20_000}")
+    assert (status, "unknown text encoding" in body["detail"]) == (422, True)
+
+
+@pytest.mark.requirement("R8.7")
 def test_duplicate_keys_are_counted_and_stored_once(surface: Surface) -> None:
     """The same key twice in one upload, or again in a later one, is one record."""
     lines = b'{"id":"a"}\n{"id":"b"}\n{"id":"a"}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,26 @@ def test_with_a_database_nothing_is_kept(setup: Setup) -> None:
     assert setup.accept(_lines(3), "k") == Accepted(flow="act", accepted=1, duplicates=0)
     assert setup.spools.own.entries(KIND) == []
     assert setup.numbers() == [1, 2, 3]
+
+
+@pytest.mark.requirement("R8.1", "R8.7")
+@pytest.mark.parametrize(("header", "numbers", "layout"), [(True, [2], 1), (False, [1, 2], 2)])
+def test_how_an_upload_is_to_be_read_is_kept_with_it(
+    setup: Setup, header: bool, numbers: list[int], layout: int
+) -> None:
+    """A first line that is a record; one with a header line is kept as older versions can read it."""
+    setup.away[0] = True
+    body = iter([b"n\n2\n" if header else b"1\n2\n"])
+    upload = Upload(flow="act", form=Format.CSV, body=body, header=header)
+    assert setup.intake.accept(upload) == Accepted(flow="act", spooled=len(numbers))
+    (entry,) = setup.spools.own.entries(KIND)
+    assert json.loads(entry.body.partition(b"\n")[0])["format"] == layout
+    setup.away[0] = False
+    assert setup.load() == [Delivered()]
+    with connect(setup.dsn) as connection:
+        column = "n" if header else "1"
+        found = connection.execute("SELECT (payload->>%s)::int FROM rpa.record ORDER BY id", (column,))
+        assert [number for (number,) in found] == numbers
 
 
 @pytest.mark.requirement("R8.1", "R2.5")

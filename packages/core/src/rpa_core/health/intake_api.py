@@ -17,8 +17,9 @@ class Upload:
     """One request, its body still on the way.
 
     `body` blocks until bytes come and raises when they stop coming; it is as sent, gzip included. `gzip` says that
-    the sender declared it so. `key_field` names the member or column that holds each record's key. `own_key` says that
-    the idempotency key is ours and not the sender's: records get no keys from it.
+    the sender declared it so. `header` says that the first line of CSV or TSV names the columns. `key_field` names the
+    member or column that holds each record's key. `own_key` says that the idempotency key is ours and not the
+    sender's: records get no keys from it.
     """
 
     flow: str
@@ -26,6 +27,7 @@ class Upload:
     body: Iterator[bytes]
     gzip: bool = False
     encoding: str = "utf-8"
+    header: bool = True
     key_field: str | None = None
     idempotency_key: str | None = None
     own_key: bool = False

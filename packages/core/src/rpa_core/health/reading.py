@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -51,7 +52,9 @@ class Reading:
         self._max_body_bytes = max_body_bytes
         self._sha = hashlib.sha256()
         self._size_bytes = 0
-        self._kept: IO[bytes] | None = SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(folder) if folder else None)  # noqa: SIM115 - see forget
+        self._folder = folder
+        self._remembers = True
+        self._kept: IO[bytes] | None = None
         self._chunks = self._pass(decompressed(upload.body, required=upload.gzip))
         self._items: Iterator[Item] = read(
             self._chunks,
@@ -59,6 +62,7 @@ class Reading:
             key_field=upload.key_field,
             max_line_bytes=max_line_bytes,
             encoding=upload.encoding,
+            header=upload.header,
         )
         prefixed = upload.idempotency_key is not None and not upload.key_field and not upload.own_key
         self._key_prefix = f"{upload.idempotency_key}:" if prefixed else None
@@ -69,12 +73,20 @@ class Reading:
         return self._size_bytes
 
     @property
-    def kept(self) -> IO[bytes] | None:
-        """All bytes so far as a file, or None where they are forgotten."""
-        return self._kept
+    def remembers(self) -> bool:
+        """Whether all bytes so far are remembered."""
+        return self._remembers
+
+    def kept(self) -> IO[bytes]:
+        """The bytes that are remembered, as a file, all of them written. Raises SpoolFull."""
+        with _disk():
+            file = self._file()
+            file.flush()
+            return file
 
     def forget(self) -> None:
         """Remember no more of it."""
+        self._remembers = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None
@@ -109,7 +121,7 @@ class Reading:
     def digest(self) -> bytes:
         """What makes two requests the same: the body, and how it is to be read."""
         upload = self.upload
-        how = "\0".join((upload.form, upload.encoding, upload.key_field or ""))
+        how = "\0".join((upload.form, upload.encoding, upload.key_field or "", *([] if upload.header else ["absent"])))
         return hashlib.sha256(self._sha.digest() + how.encode()).digest()
 
     def _pass(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -121,20 +133,30 @@ class Reading:
                     "Send it in parts"
                 )
             self._sha.update(chunk)
-            if self._kept is not None:
+            if self._remembers:
                 if self.remember(self._size_bytes):
-                    self._keep(self._kept, chunk)
+                    with _disk():
+                        self._file().write(chunk)
                 else:
                     self.forget()
             yield chunk
 
-    def _keep(self, kept: IO[bytes], chunk: bytes) -> None:
-        try:
-            kept.write(chunk)
-        except OSError as error:
-            raise SpoolFull(f"the disk of the spool takes no more of this upload: {error.strerror}") from error
+    def _file(self) -> IO[bytes]:
+        if self._kept is None:
+            folder = str(self._folder) if self._folder is not None else None
+            self._kept = SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=folder)  # noqa: SIM115 - closed by forget
+        return self._kept
 
     def _note(self, bad: BadLine) -> None:
         self.bad_count += 1
         if len(self._bad) < _SHOWN:
             self._bad.append(bad)
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    """Around writing what is remembered."""
+    try:
+        yield
+    except OSError as error:
+        raise SpoolFull(f"the disk of the spool takes no more of this upload: {error.strerror}") from error

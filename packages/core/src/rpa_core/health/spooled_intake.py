@@ -104,7 +104,7 @@ class SpooledIntake:
                 return self._store.load(reading)
             except StoreUnavailable:
                 perhaps_committed = reading.committing and reading.upload.idempotency_key is None
-                if reading.kept is None or perhaps_committed:
+                if not reading.remembers or perhaps_committed:
                     raise
         with self._room.reserve() as grow:
             reading.remember = grow
@@ -119,8 +119,6 @@ class SpooledIntake:
             reading.forget()
             raise self._store.bad_lines(reading) from None
         head = head_of(reading)
-        kept = reading.kept
-        assert kept is not None  # `grow` raises where it says no
         with self._putting:
             if head.idempotency_key is not None:
                 known = self._waiting.find(head.flow, head.idempotency_key)
@@ -128,7 +126,9 @@ class SpooledIntake:
                     return _again(reading, known)
             name = f"{KIND}:{uuid.uuid4()}"
             self._checkpoints.reach(Point.SPOOLING)
-            self._spool.put(New(id=name, kind=KIND, stream=head.flow, body=KeptUpload(head, kept, reading.size_bytes)))
+            self._spool.put(
+                New(id=name, kind=KIND, stream=head.flow, body=KeptUpload(head, reading.kept(), reading.size_bytes))
+            )
             self._waiting.add(name, head)
         self._checkpoints.reach(Point.SPOOLED)
         self._store.count(head.flow, spooled=head.n)

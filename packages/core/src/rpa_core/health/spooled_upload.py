@@ -13,7 +13,8 @@ from rpa_core.formats.formats import Format
 from rpa_core.health.intake_api import Upload
 from rpa_core.health.reading import Reading
 
-FORMAT = 1
+FORMAT = 2
+_WITH_HEADER = 1  # how every upload was kept before, and one with a header line still is: older versions read it
 _PIECE_BYTES = 64 * 1024
 
 
@@ -30,6 +31,7 @@ class Head:
     flow: str
     form: Format
     encoding: str
+    header: bool
     key_field: str | None
     idempotency_key: str | None
     n: int
@@ -43,6 +45,7 @@ def head_of(reading: Reading) -> Head:
         flow=upload.flow,
         form=upload.form,
         encoding=upload.encoding,
+        header=upload.header,
         key_field=upload.key_field,
         idempotency_key=upload.idempotency_key,
         n=reading.n,
@@ -69,7 +72,7 @@ def encode(head: Head) -> bytes:
     """The line before the body."""
     line = orjson.dumps(
         {
-            "format": FORMAT,
+            "format": _WITH_HEADER if head.header else FORMAT,
             "flow": head.flow,
             "form": str(head.form),
             "encoding": head.encoding,
@@ -86,12 +89,13 @@ def read_head(body: bytes) -> Head:
     """The head alone. Raises UnknownFormat."""
     try:
         data = orjson.loads(body[: _end_of_head(body)])
-        if data["format"] != FORMAT:
-            raise UnknownFormat(f"an upload of format {data['format']!r}; this version reads format {FORMAT}")
+        if data["format"] not in (_WITH_HEADER, FORMAT):
+            raise UnknownFormat(f"an upload of format {data['format']!r}; this version reads formats up to {FORMAT}")
         return Head(
             flow=data["flow"],
             form=Format(data["form"]),
             encoding=data["encoding"],
+            header=data["format"] == _WITH_HEADER,
             key_field=data["key_field"],
             idempotency_key=data["idempotency_key"],
             n=data["n"],
@@ -112,6 +116,7 @@ def upload_of(beginning: bytes, pieces: Iterator[bytes], own_key: str) -> Upload
         form=head.form,
         body=_after(pieces, _end_of_head(beginning) + 1),
         encoding=head.encoding,
+        header=head.header,
         key_field=head.key_field,
         idempotency_key=head.idempotency_key or own_key,
         own_key=head.idempotency_key is None,

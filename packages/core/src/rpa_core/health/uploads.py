@@ -54,7 +54,7 @@ class Records:
         try:
             admission.check_open()
             flow = admission.flow(request, admission.check_token(request), "write")
-            form, encoding = content_type(request)
+            kind = content_type(request)
             gzip = is_gzip(request)
             admission.check_size(request)
             key = idempotency_key(request)
@@ -68,10 +68,11 @@ class Records:
         try:
             upload = Upload(
                 flow=flow,
-                form=form,
+                form=kind.form,
                 body=iter(channel),
                 gzip=gzip,
-                encoding=encoding,
+                encoding=kind.charset,
+                header=kind.header,
                 key_field=request.query_params.get("key") or None,
                 idempotency_key=key,
             )
