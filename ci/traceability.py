@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ci.workspace import ROOT
 
-_ID = re.compile(r"\b(?:[RD]\d+(?:\.\d+)?|S\d+)\b")
+_ID = re.compile(r"\b(?:[RDNQT]\d+(?:\.\d+)?|S\d+)\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
