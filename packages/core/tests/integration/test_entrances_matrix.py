@@ -288,7 +288,7 @@ def _complete(connection: psycopg.Connection[Any], flow: str, records: list[NewR
     ledger = Ledger(connection, flow=flow, owner="matrix", ttl_s=60)
     claim = ledger.claim(records=10_000, chunks=100)
     assert claim is not None
-    read = ledger.read(claim)
+    read = [content.records for content in ledger.read(claim)]
     assert [NewRecord(row.payload, row.key) for rows in read for row in rows] == records
     outcomes = []
     for chunk, rows in zip(claim.chunks, read, strict=True):
