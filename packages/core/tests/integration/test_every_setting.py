@@ -31,6 +31,7 @@ from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow
 from rpa_core.runtime import guards, reload, run, stores, surface
 from rpa_core.runtime.container import Container, Orders
+from rpa_core.runtime.ending import Ending
 from rpa_core.runtime.policies import worker_policy
 from rpa_core.services.orchestrator import ServiceOrchestrator
 from rpa_core.store.connect import connect
@@ -155,7 +156,7 @@ def _flow() -> Flow:
 def _assembled(environ: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """What a worker is made of, put together by the code that runs it; nothing is connected."""
     flow = _flow()
-    process = run._Process(flow, environ, Checkpoints(), False)  # as run_flow does
+    process = run._Process(flow, environ, Checkpoints(), False, Ending())  # as run_flow does
     manager = ContainerConfigManager(
         environ, flow_name=flow.name, limits=lambda: ResourceLimits(cpu_cores=1.0, memory_bytes=2**30)
     )
@@ -242,6 +243,7 @@ def _drain_of(config: ContainerConfig) -> dict[str, Any]:
             heartbeat_age_s=lambda: 0.0,
             stop=over,
             finished=over,
+            closed=over,
             flush=lambda: None,
         )
         both.wait(10)
