@@ -236,12 +236,12 @@ def _csv(n: int) -> tuple[list[NewRecord], bytes]:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.requirement("R8.7", "R3.1", "R7.7")
 def test_what_is_accepted_is_stored_and_processed_once(
-    entrance: Entrance, setting: str, counted: Callable[[int], int]
+    entrance: Entrance, setting: str, counted: Callable[[int, int], int]
 ) -> None:
-    """All ways in under one setting, callers' connections of every kind (or of a share of them, taken in turns)."""
+    """All ways in under one setting; callers' connections of every kind in the full form, else of two in turns."""
     kinds = list(KINDS)
     first = list(SETTINGS).index(setting) * 7
-    for number in range(counted(len(kinds))):
+    for number in range(counted(2, len(kinds))):
         kind = kinds[(first + number) % len(kinds)]
         for n in (2, 40):
             keyed = (number + n) % 4 < 2
