@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
 from psycopg.types.string import ByteaBinaryLoader
 from psycopg_pool import ConnectionPool
 
@@ -50,6 +55,19 @@ _REFUSED_TEXT = (
     "is not permitted to log in",
     "permission denied for database",
 )
+# What a server says that is away for now. Everything else that it says may be in another language (lc_messages).
+_AWAY_TEXT = (
+    "starting up",
+    "shutting down",
+    "not yet accepting",
+    "recovery",
+    "too many",
+    "connection slots",
+    "terminating",
+)
+_SERVER_SAID = re.compile(r"(?:^|\s)[^\s:]+:  ")  # the severity, in its language, and two spaces: so libpq shows it
+_STATE = re.compile(rb'\tErrorResponse\t.*? C "(\w{5})"')
+_ASK_S = 5.0
 
 
 def connect(
@@ -147,6 +165,8 @@ def classify(error: psycopg.Error, connection: psycopg.Connection[Any] | None = 
         return StoreRefused(f"PostgreSQL: {_READ_ONLY}")
     if not state and any(text in str(error) for text in _REFUSED_TEXT):
         return StoreRefused(f"PostgreSQL refused: {said}")
+    if not state and _state_of_attempt(error) in _REFUSED:
+        return StoreRefused(f"PostgreSQL refused: {said}")
     if state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT or error.diag.severity_nonlocalized in _SESSION_ENDED:
         return StoreUnavailable(f"PostgreSQL is not available: {said}")
     if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
@@ -178,6 +198,49 @@ def _is_set_read_only(connection: psycopg.Connection[Any]) -> bool:
         reported(connection, "default_transaction_read_only") == "on"
         and reported(connection, "in_hot_standby") == "off"
     )
+
+
+def spoken_by_server(error: Exception) -> bool:
+    """Whether an error of a connection attempt was said by a server, and not found out about the way to it."""
+    return _SERVER_SAID.search(str(error)) is not None
+
+
+def _state_of_attempt(error: psycopg.Error) -> str:
+    """The SQLSTATE of a connection attempt that a server ended in words that are not known here; else nothing.
+
+    libpq keeps the words alone. It is asked to connect once more, and writes down what the server answers.
+    """
+    if error.pgconn is None or not hasattr(os, "memfd_create"):
+        return ""
+    if not spoken_by_server(error) or any(text in str(error) for text in _AWAY_TEXT):
+        return ""
+    options = {one.keyword.decode(): one.val.decode() for one in error.pgconn.info if one.val}
+    trace = os.memfd_create("rpa connect")  # it holds what was sent, too, and is gone with this call
+    try:
+        attempt = pq.PGconn.connect_start(make_conninfo("", **options).encode())
+        try:
+            attempt.trace(trace)
+            _attempt(attempt)
+            attempt.untrace()
+        finally:
+            attempt.finish()
+        found = _STATE.search(os.pread(trace, 1024 * 1024, 0))
+    except psycopg.Error:
+        return ""
+    finally:
+        os.close(trace)
+    return found[1].decode() if found else ""
+
+
+def _attempt(attempt: pq.abc.PGconn) -> None:
+    """Go on with an attempt until it has succeeded or failed, or takes too long."""
+    deadline = time.monotonic() + _ASK_S
+    status: int = pq.PollingStatus.WRITING
+    while status in (pq.PollingStatus.READING, pq.PollingStatus.WRITING) and time.monotonic() < deadline:
+        reading = status == pq.PollingStatus.READING
+        sockets = [attempt.socket]
+        if any(select.select(sockets if reading else [], [] if reading else sockets, [], _ASK_S)):
+            status = attempt.connect_poll()
 
 
 def is_transient(error: psycopg.Error) -> bool:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from rpa_core.errors import RpaError
+from rpa_core.store.connect import spoken_by_server
 from rpa_core.waits import pause
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class LineWatch:
             running, why = self._running(pids), "the server does not run the statement"
             dead = [(line, since) for line, since in silent if line.backend is not None and line.backend not in running]
         except (RpaError, psycopg.Error) as error:
-            if "FATAL" in str(error):  # so begins what a server says itself: then its old lines will say something too
+            if spoken_by_server(error):  # then its old lines will say something too
                 return 0
             dead, why = silent, f"no new connection answers either ({error})"
         cut = [line for line, since in dead if line.owed_since == since]  # and no other statement by now
