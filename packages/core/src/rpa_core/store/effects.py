@@ -226,7 +226,6 @@ class _Guarded(psycopg.Connection[Any]):
         super().__init__(connection.pgconn)
         self._pool = None  # as one of a pool: it is not to be closed when this object goes
         self._adapters = AdaptersMap(connection.adapters)
-        self.prepare_threshold = None
         self._defaults = self.row_factory, self.cursor_factory, self.server_cursor_factory
         self._over = True
         self.start()
@@ -234,6 +233,7 @@ class _Guarded(psycopg.Connection[Any]):
 
     def start(self) -> None:
         """A call begins."""
+        self.prepare_threshold = None
         self.row_factory, self.cursor_factory, self.server_cursor_factory = self._defaults
         self.gap_s = self.statement_s = 0.0
         self.failed: psycopg.Error | None = None
