@@ -102,7 +102,7 @@ def load_command(
     with _connection(database) as connection:
         for file, plan in zip(files, plans, strict=True):
             with open_input(file) as stream, bytes_progress(file, quiet=as_json) as advance:
-                loaded = load(connection, plan, stream, file.name, advance)
+                loaded = load(connection, plan, stream, str(file), advance)
             if loaded.nothing_readable:
                 unreadable.append(printable(loaded.source))
             try:

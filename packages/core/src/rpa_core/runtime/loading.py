@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import orjson
@@ -108,7 +109,7 @@ def _load(
         counts = enqueue(connection, plan.flow, lines.records(_items(plan, chunks)), chunk_size=plan.chunk_size)
         lines.finish()
     return Loaded(
-        source=path,
+        source=Path(path).name,
         accepted=counts.accepted,
         duplicates=counts.duplicates + lines.known,
         set_aside=lines.set_aside_count,
