@@ -276,6 +276,20 @@ def test_jobs_groups_and_scenarios_of_workflows_exist(path: Path) -> None:
 
 
 @pytest.mark.requirement("D3")
+@pytest.mark.parametrize("path", [".github/workflows/ci.yml", ".github/workflows/nightly.yml", ".ci/run"])
+def test_whatever_runs_the_integration_tests_brings_what_they_would_be_skipped_without(path: str) -> None:
+    """A skipped test fails the session in CI: its programs are installed, and it may mount (the runner is not root)."""
+    text = (ROOT / path).read_text()
+    jobs = [job for job in re.split(r"\n\n  (?=\S)", text) if re.search(r"(?m)(run: .*nox -s|^check) integration", job)]
+    assert jobs
+    for job in jobs:
+        assert "pgbouncer" in job
+        assert "prometheus-alertmanager" in job
+        if path.startswith(".github"):
+            assert 'sudo --preserve-env env "PATH=$PATH" nox -s integration' in job
+
+
+@pytest.mark.requirement("D3")
 def test_the_scenarios_of_the_chaos_session_exist() -> None:
     """Those of each change and those of each night."""
     tree = ast.parse((ROOT / "noxfile.py").read_text())
