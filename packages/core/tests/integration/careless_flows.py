@@ -315,7 +315,8 @@ def _ends(record: Record, context: FlowContext) -> Outcome:
 
 @contextmanager
 def _exits_at_open(context: OpenContext) -> Iterator[None]:
-    sys.exit(0)
+    if context.flow:  # always
+        sys.exit(0)
     yield
 
 

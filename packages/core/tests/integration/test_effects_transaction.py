@@ -32,7 +32,7 @@ class _Desk:
         claim = self.ledger.claim(records=1, chunks=1)
         assert claim is not None
         self.claim: Claim = claim
-        (rows,) = self.ledger.read(claim)
+        ((rows, _),) = self.ledger.read(claim)
         self.ids = [row.id for row in rows]
         self.odd = self.ids[1]
         self.end = ChunkOutcome(chunk=claim.chunks[0], results=[(number, b"1") for number in self.ids])

@@ -43,7 +43,7 @@ class _Source:
         claim = self.ledger.claim(records=1, chunks=1)
         assert claim is not None
         self.claim: Claim = claim
-        (rows,) = self.ledger.read(claim)
+        ((rows, _),) = self.ledger.read(claim)
         self.ids = [row.id for row in rows]
         emits = {flow: [(row.id, NewRecord(row.payload, row.key)) for row in rows] for flow in to}
         self.end = ChunkOutcome(chunk=claim.chunks[0], results=[(row.id, row.payload) for row in rows], emits=emits)
@@ -130,12 +130,12 @@ def test_the_same_key_twice_in_one_completion_counts(
     database: Database, source: Callable[..., _Source], policy: str
 ) -> None:
     """Two records, one key: as if the other flow had it."""
-    source = source("first", ["a", "b", "c"])
-    source.end.emits["sink"] = [(number, NewRecord(b'"x"', "same")) for number in source.ids]
-    source.complete(policy)
+    twice = source("first", ["a", "b", "c"])
+    twice.end.emits["sink"] = [(number, NewRecord(b'"x"', "same")) for number in twice.ids]
+    twice.complete(policy)
     keys = [key for key, _ in _ask(database.dsn, _SINK)]
     ((dead,),) = _ask(database.dsn, "SELECT count(*) FROM rpa.dead_letter")
-    assert (len(keys), dead, source.events().known) == {
+    assert (len(keys), dead, twice.events().known) == {
         "keep": (1, 0, [("sink", 2)]),
         "error": (1, 2, []),
         "new key": (3, 0, []),
