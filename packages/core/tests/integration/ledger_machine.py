@@ -18,7 +18,6 @@ from rpa_core.checkpoints import Point
 from rpa_core.processing import suspects
 from rpa_core.store import dead_letters, lookup, retention
 from rpa_core.store.connect import connect
-from rpa_core.store.effects import Effects
 from rpa_core.store.intake import NewRecord, Rejected, set_aside
 from rpa_core.store.ledger import Ledger
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim
@@ -316,7 +315,7 @@ class LedgerMachine(RuleBasedStateMachine):
         trap.armed = killed
         holding.spent = True
         try:
-            kept = ledger.complete(claim, ends, Effects(effects))
+            kept = ledger.complete(claim, ends, effects())
         except KilledError:
             kept = wanted if killed is Point.COMMITTED else set()
             self._restart(holding.worker)

@@ -13,6 +13,7 @@ import psycopg
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.processing.accounting import remainder
+from rpa_core.store.effects import Effects
 from rpa_core.store.intake import Enqueued, NewRecord, enqueue
 from rpa_core.store.ledger import Ledger, parts_of
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, DeadLetter, NewChunk, Outline
@@ -73,8 +74,13 @@ class Late:
     records: dict[int, str | None]
 
 
-def effects(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> None:
-    connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
+def effects() -> Effects:
+    """One row for each record."""
+
+    def write(connection: psycopg.Connection[Any], record_ids: Sequence[int]) -> None:
+        connection.execute("INSERT INTO machine.effect SELECT unnest(%s::bigint[])", (list(record_ids),))
+
+    return Effects(write)
 
 
 def end_of(chunk: Chunk, content: Contents, lease: UUID, pattern: str, share: int, parts: int) -> ChunkOutcome:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from rpa_core.processing.accounting import Accounting
 from rpa_core.processing.flow import Flow, FlowContext, Record
-from rpa_core.processing.handling import Handling, Taken
+from rpa_core.processing.handling import Handling
 from rpa_core.processing.outcome import Done, Emit, Outcome, Retry, SetAside
+from rpa_core.processing.taking import Taken
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
 from rpa_core.store.intake import NewRecord
 from rpa_core.store.values import Chunk, ChunkOutcome, StoredRecord

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 
 from rpa_core.processing.flow import Flow
-from rpa_core.processing.handling import Encoded, Taken, Unstorable
 from rpa_core.processing.outcome import Retry, SetAside
+from rpa_core.processing.taking import Encoded, Taken, Unstorable
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
 from rpa_core.store.intake import NewRecord
 from rpa_core.store.ledger import part

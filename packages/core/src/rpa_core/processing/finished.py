@@ -30,9 +30,9 @@ from rpa_core.errors import RpaError, StoreRefused, TransientError
 from rpa_core.processing.encoding import encode as encode_value
 from rpa_core.processing.events import WorkerEvents
 from rpa_core.processing.flow import Flow, Record
-from rpa_core.processing.handling import Encoded, Taken
 from rpa_core.processing.kept import Handled, Kept, UnknownFormat, decode, encode, parts
 from rpa_core.processing.outcome import Done
+from rpa_core.processing.taking import Encoded, Taken
 from rpa_core.resilience.retry import RetryPolicy
 from rpa_core.resilience.spool.model import Delivered, Entry, Later, New, Refused, SpoolFull, Verdict
 from rpa_core.resilience.spool.spool import Spool

@@ -9,51 +9,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import math
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence, Set, Sized
-from datetime import timedelta
 from itertools import islice, repeat
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 import psycopg
 
 from rpa_core.checkpoints import Checkpoints, Point
 from rpa_core.clock import Clock, SystemClock
-from rpa_core.errors import RecordRejected, RpaError, TransientError, describe, text_of
-from rpa_core.processing.encoding import BACKSLASH, HAS_NULL, NotStorable, encode
+from rpa_core.errors import RecordRejected, RpaError, TransientError, describe
+from rpa_core.processing.encoding import BACKSLASH, HAS_NULL, NotStorable
 from rpa_core.processing.flow import Flow, FlowContext, Record, records_of
 from rpa_core.processing.outcome import Done, Emit, Retry, SetAside
+from rpa_core.processing.taking import Encoded, Taken, check, close_if_coroutine, taken, texts, unstorable
 from rpa_core.store.connect import is_transient
-from rpa_core.store.intake import FLOW_NAME, NewRecord
 from rpa_core.store.values import StoredRecord
 
 logger = logging.getLogger("rpa.processing")
 T = TypeVar("T")
 _NO_EMITS: tuple[Emit, ...] = ()
 _LOOK_S = 0.001
-_MAX_REASONS = 1000
-_MAX_KEY_CHARS = 512  # well under the 2,704 bytes that a PostgreSQL btree entry can hold
-
-
-class Encoded(NamedTuple):
-    """A Done that is more than its result: with records for other flows, or for a flow with effects (`done`)."""
-
-    data: bytes
-    emits: tuple[tuple[str, NewRecord], ...]
-    done: Done
-
-
-class Unstorable(NamedTuple):
-    """A Done that cannot be stored."""
-
-    reason: str
-
-
-# What a handler's answer is kept as: the result's JSON text alone where that is all of it.
-Taken = bytes | Encoded | Unstorable | Retry | SetAside
 
 
 class Handling:
@@ -172,9 +150,9 @@ class Handling:
         """What a handler returned for the record, as it is kept."""
         self._end_child()
         try:
-            return self._taken(outcome)
+            return self._take(outcome)
         except NotStorable as error:
-            return _unstorable(error)
+            return unstorable(error)
         except BaseException as error:  # noqa: BLE001 - as above: what it returned may raise when it is read
             return self._failed(record, error)
 
@@ -200,7 +178,7 @@ class Handling:
 
     def _each(self, outcomes: Any, n: int) -> list[Any]:
         """A batch's outcomes one by one; raises TypeError where they are not one for each record, in order."""
-        _close_if_coroutine(outcomes)
+        close_if_coroutine(outcomes)
         odd = isinstance(outcomes, (Done, Retry, SetAside, Emit, Mapping, Set, str, bytes))
         if odd or not isinstance(outcomes, Iterable):
             raise TypeError(
@@ -212,14 +190,14 @@ class Handling:
             number = len(outcomes) if isinstance(outcomes, Sized) else f"{len(given)} or more"
             raise TypeError(f"the handler returned {number} outcomes for {n} records")
         for outcome in given:
-            _check(outcome)
+            check(outcome)
         return given
 
     def _taken_or_not(self, outcome: Any) -> Taken:
         try:
-            return self._taken(outcome)
+            return self._take(outcome)
         except NotStorable as error:
-            return _unstorable(error)
+            return unstorable(error)
 
     async def _concurrently(self, rows: Sequence[StoredRecord], attempts: Sequence[int] | None) -> list[Taken]:
         limit = asyncio.Semaphore(self._flow.concurrency)
@@ -277,24 +255,10 @@ class Handling:
                     "a task of a handler raised %s, which is ignored", _kind(error), extra={"event.action": "task.exit"}
                 )
 
-    def _taken(self, outcome: Any) -> Taken:
-        """The outcome as it is kept. Raises NotStorable, or TypeError for what is no outcome."""
-        _check(outcome)
-        if isinstance(outcome, Retry):
-            return _retry(outcome)
-        if isinstance(outcome, SetAside):
-            return SetAside(texts(outcome.reasons))
-        try:
-            data = encode(outcome.data)
-            given = _emits(outcome.emit) if outcome.emit else ()
-            if self._bare and not given:
-                return data
-            self._rich = True
-            return Encoded(data, tuple(map(_encoded, given)), Done(outcome.data, given))
-        except NotStorable:
-            raise
-        except Exception as error:  # what is in a Done may raise when it is read
-            raise NotStorable(describe(error)) from error
+    def _take(self, outcome: Any) -> Taken:
+        kept = taken(outcome, bare=self._bare)
+        self._rich = self._rich or type(kept) is Encoded
+        return kept
 
     def _failed(self, record: Record, error: BaseException) -> Taken:
         self._end_child()
@@ -319,81 +283,8 @@ class Handling:
             os._exit(RpaError.exit_code)
 
 
-def texts(reasons: Any) -> tuple[str, ...]:
-    """Reasons as text, whatever a handler gave for them; at least one."""
-    one = isinstance(reasons, str | bytes | Mapping) or not isinstance(reasons, Iterable)
-    if reasons is None or (isinstance(reasons, str) and not reasons):
-        return ("no reason given",)
-    try:
-        given = [reasons] if one else list(islice(reasons, _MAX_REASONS + 1))
-    except BaseException as error:  # noqa: BLE001 - as in `text_of`
-        given = [f"the reasons cannot be read: {describe(error)}"]
-    if len(given) > _MAX_REASONS:
-        given[-1] = f"and more: only {_MAX_REASONS:,} reasons are kept"
-    return tuple(map(text_of, given)) or ("no reason given",)
-
-
-def _retry(outcome: Retry) -> Retry:
-    """With a reason that is text and a delay that is a number of seconds or nothing."""
-    reason, after_s = cast("tuple[Any, Any]", outcome)
-    seconds = after_s.total_seconds() if isinstance(after_s, timedelta) else after_s
-    try:
-        delay_s = float(seconds) if seconds is not None and not isinstance(seconds, str | bytes) else None
-    except Exception:  # noqa: BLE001 - a handler's object; without a delay, the backoff stands
-        delay_s = None
-    given = "no reason given" if reason is None else text_of(reason)
-    return Retry(given, delay_s if delay_s is not None and math.isfinite(delay_s) else None)
-
-
-def _check(outcome: Any) -> None:
-    """Raises TypeError for what is no outcome."""
-    if not isinstance(outcome, (Done, Retry, SetAside)):
-        _close_if_coroutine(outcome)
-        raise TypeError(f"the handler returned {_kind(outcome)}; it must return Done, Retry or SetAside")
-
-
-def _close_if_coroutine(outcome: Any) -> None:
-    """Raises TypeError for one that nothing awaits."""
-    if inspect.iscoroutine(outcome):
-        outcome.close()
-        raise TypeError("the handler returned a coroutine that nothing awaits: make it a function with `async def`")
-
-
 async def _awaited(outcome: Any) -> Any:
     return await outcome if inspect.isawaitable(outcome) else outcome
-
-
-def _unstorable(error: NotStorable) -> Unstorable:
-    return Unstorable(f"the handler's result cannot be stored: {text_of(error)}")
-
-
-def _emits(given: Any) -> tuple[Emit, ...]:
-    """Raises NotStorable for what is not a sequence of Emit."""
-    if isinstance(given, (Emit, Done, Retry, SetAside, str, bytes, Mapping)) or not isinstance(given, Iterable):
-        raise NotStorable(f"emit is {_kind(given)}; it must be a tuple, such as emit=(Emit(...),)")
-    emits = tuple(given)
-    if odd := [each for each in emits if not isinstance(each, Emit)]:
-        raise NotStorable(f"emit holds {_kind(odd[0])}; it must be a tuple of Emit")
-    return emits
-
-
-def _encoded(emit: Emit) -> tuple[str, NewRecord]:
-    """Raises NotStorable for what the database would refuse, and the other records with it."""
-    flow, payload, key = cast("tuple[Any, Any, Any]", emit)
-    if not isinstance(flow, str) or not FLOW_NAME.fullmatch(flow):
-        raise NotStorable(f"it emits to {text_of(repr(flow))[:100]}, which no flow can be called")
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = int.__repr__(key)
-    if key is not None:
-        if not isinstance(key, str):
-            raise NotStorable(f"it emits under a key that is {_kind(key)}; it must be text or a whole number")
-        key = str.__str__(key)
-        if len(key) > _MAX_KEY_CHARS or "\0" in key or text_of(key) != key:
-            raise NotStorable(f"it emits under the key {text_of(key[:40])!r}, which is too long or not text")
-    try:
-        return str.__str__(flow), NewRecord(encode(payload), key)
-    except NotStorable as error:
-        raise NotStorable(f"in what it emits to {flow}: {error}") from error
 
 
 def _prefix(answers: Sequence[Taken | BaseException]) -> list[Taken]:

@@ -20,12 +20,13 @@ from rpa_core.processing.backpressure import Gate
 from rpa_core.processing.events import WorkerEvents
 from rpa_core.processing.finished import HeldWork, bind_effects, handled, refuse_changed, tell
 from rpa_core.processing.flow import Flow, FlowContext, Record
-from rpa_core.processing.handling import Handling, Taken
+from rpa_core.processing.handling import Handling
 from rpa_core.processing.lease import LeaseKeeper
 from rpa_core.processing.outcome import Done
 from rpa_core.processing.recovery import Recovery
 from rpa_core.processing.session import LedgerSession
 from rpa_core.processing.sizing import ClaimSize
+from rpa_core.processing.taking import Taken
 from rpa_core.resilience.retry import RetryBudget, RetryPolicy
 from rpa_core.store.ledger import Ledger, parts_of
 from rpa_core.store.values import Chunk, ChunkOutcome, Claim, Contents, Outline, StoredRecord

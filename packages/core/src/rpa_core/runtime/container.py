@@ -8,18 +8,16 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from rpa_core.checkpoints import Checkpoints
 from rpa_core.clock import SystemClock
 from rpa_core.config.manager import ContainerConfigManager
-from rpa_core.errors import ConfigError, FlowFailed, FlowPaused, RpaError, StoreUnavailable, TransientError, describe
+from rpa_core.errors import ConfigError, FlowPaused, StoreUnavailable, TransientError
 from rpa_core.observability.logs import Logging
 from rpa_core.observability.metrics import Metrics
 from rpa_core.processing.flow import Flow, FlowContext, OpenContext
@@ -30,12 +28,12 @@ from rpa_core.runtime.ending import ThreadsOfLoop
 from rpa_core.runtime.gates import Gates
 from rpa_core.runtime.held import open_held
 from rpa_core.runtime.monitoring import build_monitor
+from rpa_core.runtime.opening import Opened, own_code
 from rpa_core.runtime.policies import worker_policy
 from rpa_core.runtime.stores import MAIN, Stores
 from rpa_core.runtime.telemetry import Telemetry
 from rpa_core.runtime.upkeep import Upkeep, label_of, temporary_folder
 from rpa_core.runtime.watcher import Retention, Watcher
-from rpa_core.store.connect import is_transient
 from rpa_core.store.lookup import FlowDepth
 from rpa_core.version import VERSION
 from rpa_core.waits import pause
@@ -199,7 +197,7 @@ class Container:
         )
         self._stack.callback(http.stop, 2.0)
         self._upkeep.start(self._stack)
-        with _own_code(self._flow, "names its files"):
+        with own_code(self._flow, "names its files"):
             self._watch = self._reload_watch()
         self._watch.start()
         self._stack.callback(self._watch.stop)
@@ -326,7 +324,7 @@ class Container:
             checkpoints=self._checkpoints,
             temporary=self._temporary,
         )
-        opened = _Opened(self._flow, context)
+        opened = Opened(self._flow, context)
         return self._stack.enter_context(opened)
 
     def _temporary(self) -> Path:
@@ -370,50 +368,6 @@ class Container:
                 on_pause=lambda: self._events.state("paused"),
             ),
         )
-
-
-class _Opened:
-    """What a flow's `open` gives, entered and left. Its errors are the flow's; it swallows none of the worker's."""
-
-    def __init__(self, flow: Flow, context: OpenContext) -> None:
-        assert flow.open is not None
-        self._flow = flow
-        with _own_code(flow, "cannot be opened"):
-            self._manager = flow.open(context)
-            if not hasattr(self._manager, "__enter__"):
-                kind = type(self._manager).__name__
-                raise TypeError(f"open returned {kind}, not a context manager: put @contextlib.contextmanager above it")
-
-    def __enter__(self) -> Any:
-        with _own_code(self._flow, "cannot be opened"):
-            return self._manager.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            with _own_code(self._flow, "cannot be closed"):
-                self._manager.__exit__(*raised)
-        except (FlowFailed, RpaError) as error:
-            if raised[1] is None:
-                raise
-            logger.warning("%s", error, extra={"event.action": "flow.not_closed"})
-
-
-@contextmanager
-def _own_code(flow: Flow, what: str) -> Iterator[None]:
-    """Around code of the flow's that is no handler: what it raises, SystemExit too, ends the worker in its name."""
-    process = os.getpid()
-    try:
-        yield
-    except RpaError:
-        raise
-    except BaseException as error:
-        if isinstance(error, psycopg.Error) and is_transient(error):
-            raise StoreUnavailable(f"flow {flow.name} {what}: {describe(error)}") from error
-        logger.exception("flow %s %s", flow.name, what, extra={"event.action": "flow.failed"})
-        raise FlowFailed(f"flow {flow.name} {what}: {describe(error)}") from error
-    finally:
-        if os.getpid() != process:  # a process that it forked: it must not become a second worker
-            os._exit(RpaError.exit_code)
 
 
 def _relieve_collector() -> None:
