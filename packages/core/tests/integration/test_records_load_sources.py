@@ -126,6 +126,18 @@ def test_a_named_source_knows_rows_one_by_one(engine: Engine, loaded: Load, tmp_
 
 
 @pytest.mark.requirement("N1", "R9.4")
+def test_a_corrected_file_is_not_loaded_a_second_time(engine: Engine, loaded: Load, tmp_path: Path) -> None:
+    """An earlier file's unreadable line is readable now, its other rows are there: refused with what to do."""
+    file = _file(tmp_path / "a.csv", "id,x\n1,a\n2\n3,c\n")
+    assert loaded(file)["accepted"] == 2
+    refused = loaded(_file(file, "id,x\n1,a\n2,b\n3,c\n"))
+    assert (refused["code"], "load the corrected lines alone" in refused["text"]) == (65, True)
+    assert loaded(_file(tmp_path / "b" / "a.csv", "id,x\n2,b\n"))["accepted"] == 1
+    assert loaded(_file(file, "id,x\n1,a\n2\n3,other\n"))["accepted"] == 2
+    assert len(_texts(engine)) == 7
+
+
+@pytest.mark.requirement("N1", "R9.4")
 def test_what_earlier_versions_loaded_is_not_loaded_again(engine: Engine, loaded: Load, tmp_path: Path) -> None:
     """Their keys were those of a source called as the file: a file known by them is known, an unclear one refused."""
 

@@ -7,7 +7,8 @@ row would have that key: so a file that has grown at its end is recognised, and 
 
 Where the caller names the source, there is one pass and the digest is of the row alone: a row is known by name, line
 and content. These are also the keys that versions before this one gave. A file whose first rows are all known by such
-keys is taken to be that source; one of which only some are is refused: nothing says whether it is another file.
+keys is taken to be that source; one of which only some are is refused: nothing says whether it is another file. So is
+one that has the rows of an earlier file some lines of which could not be read, because it may be that one, corrected.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import psycopg
 from rpa_core.errors import InputError, UsageError
 from rpa_core.formats import BadLine, Item
 from rpa_core.observability.printable import printable
-from rpa_core.store.intake import BLOCK, known_keys
+from rpa_core.store.intake import BLOCK, known_keys, loaded_before
 
 MAX_NAME_CHARS = 200
+_COMPARED = 200
 _PIECE_BYTES = 256 * 1024
 
 
@@ -86,15 +88,18 @@ def identify(connection: psycopg.Connection[Any], flow: str, name: str, items: I
     """Read a file's items to their end, and find out which file it is. Raises InputError where that is not clear."""
     content = Content()
     by_row = Source(name=name)
-    known = 0
+    known = last = 0
     digest = ""
     beginning: list[str] = []  # keys by row of the first rows
+    rows: dict[int, str] = {}  # digests of the first rows by their lines
     ends: list[str] = []  # the key of each item, were it the last
     for item in items:
-        digest = content.add(item)
+        digest, last = content.add(item), item.line
         ends.append(f"{name}:{item.line}:{digest}")
         if not isinstance(item, BadLine) and len(beginning) < BLOCK:
             beginning.append(by_row.key(item.line, item.payload))
+            if len(rows) < _COMPARED:
+                rows[item.line] = hashlib.md5(item.payload, usedforsecurity=False).hexdigest()
         if len(ends) == BLOCK:
             known = _last_known(connection, flow, ends, content.items) or known
             ends.clear()
@@ -107,7 +112,25 @@ def identify(connection: psycopg.Connection[Any], flow: str, name: str, items: I
             f"not. If it is that file, corrected or grown, load it with --source {name!r}, and what is new of it is "
             "loaded; if it is another file, give it a --source of its own"
         )
+    if not known and rows:
+        _check_corrected(connection, flow, name, rows, last)
     return Source(name=name, digest=digest, known=known, items=content.items)
+
+
+def _check_corrected(
+    connection: psycopg.Connection[Any], flow: str, name: str, rows: dict[int, str], last: int
+) -> None:
+    """Refuse what seems to be an earlier file with its unreadable lines corrected: its other rows would come twice."""
+    equal: dict[str, bool] = {}
+    for key, md5 in loaded_before(connection, flow, name, list(rows), last):
+        line, file = key.rsplit(":", 2)[1:]
+        equal[file] = equal.get(file, True) and rows[int(line)] == md5
+    if any(equal.values()):
+        raise InputError(
+            "it begins with the rows of a file of this name that was loaded before, some lines of which could not be "
+            "read. If it is that file, corrected, load the corrected lines alone, from a file of their own, or use "
+            "`rpa records correct`; if it is another file, give it a --source of its own"
+        )
 
 
 def _last_known(connection: psycopg.Connection[Any], flow: str, ends: list[str], items: int) -> int:

@@ -245,6 +245,17 @@ def known_keys(connection: psycopg.Connection[Any], flow: str, keys: Sequence[st
     return {keys[int(found[0]) - 1] for found in rows}
 
 
+def loaded_before(
+    connection: psycopg.Connection[Any], flow: str, name: str, lines: Sequence[int], last: int
+) -> list[tuple[str, str]]:
+    """Key and MD5 of the rows on these lines in earlier files of that name with unreadable lines up to `last`."""
+    row = connection.execute("SELECT id FROM rpa.flow WHERE name = %s", (flow,)).fetchone()
+    if row is None:
+        return []
+    given = {"flow": row[0], "name": name, "lines": orjson.dumps(lines).decode(), "last": last}
+    return [(key, digest) for key, digest in connection.execute(statements("intake")["loaded_before"], given)]
+
+
 def _first_of_each_key(block: Iterable[NewRecord], known: set[str]) -> Iterator[NewRecord]:
     seen = set(known)
     for record in block:

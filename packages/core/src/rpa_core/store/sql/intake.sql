@@ -56,3 +56,21 @@ WITH place AS MATERIALIZED (
     RETURNING 1
 )
 SELECT count(*) FROM dead;
+
+-- name: loaded_before
+-- Rows of earlier loads of a file of that name, of which lines up to the last given one, and none after it, are kept as
+-- unreadable: key and digest, for the given lines. Their keys end in the digest of the file.
+SELECT r.key, md5(r.payload::text)
+FROM (
+    SELECT right(u.key, 24) AS digest
+    FROM rpa.dead_letter d JOIN rpa.record u ON u.period = d.period AND u.id = d.record_id
+    WHERE d.flow = %(flow)s AND d.kind = 'unreadable' AND u.payload ->> 'source' = %(name)s
+    GROUP BY 1 HAVING max((u.payload ->> 'line')::bigint) <= %(last)s LIMIT 5
+) AS file
+CROSS JOIN json_array_elements_text(%(lines)s::json) AS line (number)
+CROSS JOIN rpa.period p
+CROSS JOIN LATERAL (
+    SELECT r.id, r.key, r.payload FROM rpa.record r
+    WHERE r.period = p.id AND r.flow = %(flow)s AND r.key = %(name)s || ':' || line.number || ':' || file.digest LIMIT 1
+) AS r
+WHERE NOT EXISTS (SELECT FROM rpa.dead_letter d WHERE d.period = p.id AND d.record_id = r.id AND d.kind = 'unreadable');
