@@ -67,8 +67,8 @@ def load_command(
 
     Each file is one transaction: it is loaded whole or not at all. Loading the same file again changes nothing, and of
     a file that has grown at its end only what is new is loaded: without --key, a file is known by its name, not its
-    folder, and its content. Any other content is another file, and all of it is loaded. A file that was corrected is
-    loaded with the --source of its first load: rows under that name with the same line and content are loaded once.
+    folder, and its content. Any other content is another file, and all of it is loaded. For a file that is corrected in
+    place use --source at each load: rows under that name with the same line and content are loaded once.
 
     Exit code 65: a file was refused, or not one of its lines could be read.
     """
