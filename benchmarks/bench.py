@@ -16,6 +16,7 @@ from psycopg import sql
 
 from rpa_core.store.connect import connect
 from rpa_core.store.migrate import migrate
+from rpa_testkit.interrupts import uninterrupted
 from rpa_testkit.postgres import EmbeddedPostgres
 from rpa_testkit.processes import WorkerProcess
 from rpa_testkit.waits import until
@@ -84,8 +85,10 @@ class Bench:
         self, flow_spec: str, dsn: str, number: int, environ: Mapping[str, str] | None = None
     ) -> Iterator[list[WorkerProcess]]:
         """`number` workers that are connected, listening and waiting; at the end they must drain with exit code 0."""
-        processes = [self.start_worker(flow_spec, dsn, environ) for _ in range(number)]
+        processes: list[WorkerProcess] = []
         try:
+            with uninterrupted():
+                processes += [self.start_worker(flow_spec, dsn, environ) for _ in range(number)]
             wait_for_workers(dsn, processes)
             yield processes
             for process in processes:

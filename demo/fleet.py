@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from rpa_core.errors import RpaError
+from rpa_testkit.interrupts import uninterrupted
 
 FLOWS = ("rpa1", "rpa2", "rpa3")
 _TAIL_LINES = 20
@@ -43,11 +44,12 @@ class Fleet:
         """Start whatever does not run; raises RpaError if a worker ended by itself."""
         for name in self._names:
             process = self._processes.get(name)
-            if process is None:
-                self._processes[name] = self._spawn(name)
-            elif (code := process.poll()) is not None:
-                if code != -signal.SIGKILL:
-                    raise RpaError(f"{name} ended by itself with {code}; its last lines:\n{self._tail(name)}")
+            code = -signal.SIGKILL if process is None else process.poll()
+            if code is None:
+                continue
+            if code != -signal.SIGKILL:
+                raise RpaError(f"{name} ended by itself with {code}; its last lines:\n{self._tail(name)}")
+            with uninterrupted():
                 self._processes[name] = self._spawn(name)
 
     def kill_a_busy_one(self, connection: psycopg.Connection[Any]) -> bool:

@@ -7,8 +7,12 @@ child's exit code reads as 0.
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_held = 0
+_late = False
 
 
 def take_signals() -> None:
@@ -18,6 +22,31 @@ def take_signals() -> None:
     """
     for number in _ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_ENDING, signal.SIGCHLD})
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """The KeyboardInterrupt of a signal that comes meanwhile is raised at the end: what is started here is also noted.
+
+    Signals are not blocked: a child would inherit that. Main thread only; a no-op without `take_signals`.
+    """
+    global _held, _late
+    _held += 1
+    try:
+        yield
+    finally:
+        _held -= 1
+        if _late and not _held:
+            _late = False
+            raise KeyboardInterrupt
+
+
+def _interrupt(number: int, frame: object) -> None:
+    global _late
+    if _held:
+        _late = True
+        return
+    raise KeyboardInterrupt

@@ -114,6 +114,39 @@ def test_a_demo_and_a_benchmark_that_are_ended_leave_nothing(deaf: Start, progra
     _ends(process, number, 130)
 
 
+_NOTED = """
+import os, signal
+from rpa_testkit.interrupts import take_signals, uninterrupted
+take_signals()
+noted = False
+try:
+    with uninterrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        noted = True
+except KeyboardInterrupt:
+    print("interrupted", noted)
+"""
+
+
+@pytest.mark.requirement("R3.3")
+def test_what_is_started_is_noted_before_the_interrupt(worker_process: WorkerProcesses) -> None:
+    """A signal between a start and its note would leave a process behind."""
+    process = worker_process("", argv=[sys.executable, "-c", _NOTED])
+    assert process.wait(30.0) == 0, process.log_text()
+    assert process.log_text() == "interrupted True\n"
+
+
+@pytest.mark.requirement("R3.3")
+def test_a_proxy_whose_owner_is_gone_already_ends_without_a_word() -> None:
+    """Nobody reads its first line."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "rpa_testkit.proxy", "--control", "127.0.0.1:0", "--seed", "1"]
+    with subprocess.Popen(command, stdout=writes, stderr=subprocess.PIPE) as proxy:
+        os.close(writes)
+        assert proxy.communicate(timeout=30)[1] == b""
+
+
 @pytest.mark.requirement("R3.3")
 def test_a_tethered_module_does_not_inherit_ignored_signals(tmp_path: Path) -> None:
     """It runs with the dispositions that a program has by default."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 
@@ -23,7 +24,10 @@ async def _serve(host: str, port: int, seed: int, *, owned: bool) -> None:
     if owned:
         loop.add_reader(sys.stdin.fileno(), ended.set)  # nothing is ever sent: readable means that the owner is gone
     bound_host, bound_port = server.sockets[0].getsockname()[:2]
-    print(json.dumps({"host": bound_host, "port": bound_port}), flush=True)
+    try:
+        print(json.dumps({"host": bound_host, "port": bound_port}), flush=True)
+    except BrokenPipeError:  # the owner is gone already
+        os._exit(0)
     await ended.wait()
 
 
