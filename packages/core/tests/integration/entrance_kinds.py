@@ -119,15 +119,16 @@ _isolated("SERIALIZABLE", IsolationLevel.SERIALIZABLE, autocommit=False)
 _isolated("SERIALIZABLE autocommit", IsolationLevel.SERIALIZABLE, autocommit=True)
 
 
-def _pipelined(name: str, *, autocommit: bool) -> None:
+def _pipelined(name: str, *, autocommit: bool, **options: Any) -> None:
     @_kind(name)
     def make(dsn: str) -> Iterator[Caller]:
-        with psycopg.connect(dsn, autocommit=autocommit) as connection, connection.pipeline():
+        with psycopg.connect(dsn, autocommit=autocommit, **options) as connection, connection.pipeline():
             yield Caller(connection, connection.commit, connection.rollback, own=autocommit)
 
 
 _pipelined("pipeline", autocommit=False)
 _pipelined("pipeline autocommit", autocommit=True)
+_pipelined("pipeline LATIN1", autocommit=False, client_encoding="LATIN1")
 
 
 @_kind("two phases")

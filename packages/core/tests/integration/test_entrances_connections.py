@@ -77,6 +77,19 @@ def test_what_is_refused_or_undone_is_not_stored(shared: Database, flow: str, ki
     assert stored(shared.dsn, flow) == []
 
 
+@_FEW_OR_MANY
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "LATIN1" in kind])
+@pytest.mark.requirement("R3.1", "R7.7")
+def test_text_that_is_two_texts_is_the_one_that_was_sent(shared: Database, flow: str, kind: str, n: int) -> None:
+    """The Latin-1 bytes of these keys and payloads are UTF-8 of others: nothing would notice the wrong encoding."""
+    records = [NewRecord(f'"Ã¼{number}"'.encode(), f"Ã¼{number}") for number in range(n)]
+    with KINDS[kind](shared.dsn) as caller:
+        assert enqueue(caller.connection, flow, records) == (n, 0)
+        assert enqueue(caller.connection, flow, [NewRecord(b"1", f"ü{number}") for number in range(n)]) == (n, 0)
+        caller.commit()
+    assert stored(shared.dsn, flow)[:n] == records
+
+
 @pytest.mark.requirement("R8.2", "R8.7")
 def test_a_call_that_failed_leaves_nothing_to_commit(shared: Database, flow: str) -> None:
     """Who catches the error and commits all the same commits what came before the call, and nothing of it."""

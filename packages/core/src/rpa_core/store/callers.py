@@ -93,7 +93,7 @@ def is_pipelined(connection: psycopg.Connection[Any]) -> bool:
 
 def is_utf8(connection: psycopg.Connection[Any]) -> bool:
     """Whether what is sent as UTF-8 is taken as UTF-8."""
-    return reported(connection, "client_encoding") == "UTF8"
+    return reported(connection, "client_encoding") in (None, "UTF8")  # None: psycopg takes it for UTF-8, too
 
 
 @contextmanager
@@ -129,15 +129,21 @@ def savepoint(connection: psycopg.Connection[Any]) -> Iterator[None]:
 def in_utf8(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """In a transaction: text is sent as UTF-8 in here, whatever the client's encoding is. An error undoes that too."""
     given = reported(connection, "client_encoding")
-    if given == "UTF8":
+    if given is None or given == "UTF8":
         yield
         return
     _set_encoding(connection, "UTF8")
     yield
-    _set_encoding(connection, given or "UTF8")
+    _set_encoding(connection, given)
 
 
 def _set_encoding(connection: psycopg.Connection[Any], name: str) -> None:
     # In bytes, and answered with a number: the driver may not know how to decode the encoding that is set now.
-    query = f"SELECT 1 FROM set_config('client_encoding', '{name}', true)"  # noqa: S608 - a name that the server has
-    cursor_of(connection).execute(query.encode()).fetchone()
+    query = f"SELECT 1 FROM set_config('client_encoding', '{name}', true)".encode()  # noqa: S608 - a name of the server's
+    if is_pipelined(connection):
+        with connection.pipeline():  # its end synchronizes: only then does the server report what is set
+            cursor_of(connection).execute(query)
+    else:
+        cursor_of(connection).execute(query).fetchone()
+    if reported(connection, "client_encoding") != name:
+        raise UsageError(f"the connection's client_encoding cannot be set to {name}: connect with client_encoding=UTF8")
