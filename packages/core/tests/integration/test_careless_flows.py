@@ -92,7 +92,7 @@ def _judge(engine: Engine, flow: Flow, effects: str | None) -> None:
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.requirement("R8.7", "R8.2")
-def test_no_careless_flow_loses_a_record_or_blames_another(engine: Engine, counted: Callable[[int], int]) -> None:
+def test_no_careless_flow_loses_a_record_or_blames_another(engine: Engine, counted: Callable[[int, int], int]) -> None:
     """A hundred flows from a generator: each form of handler, with and without effects, each misdeed more than once."""
     engine.ask(_EFFECT)
     logging.getLogger("rpa").setLevel(logging.CRITICAL)
@@ -101,7 +101,7 @@ def test_no_careless_flow_loses_a_record_or_blames_another(engine: Engine, count
     misdeeds = [*careless.DEAD, *careless.DONE] * 20
     with_effects = [*careless.EFFECTS_DEAD, *careless.EFFECTS_DONE, *[None] * 12] * 20
     try:
-        for number in range(counted(100)):
+        for number in range(counted(25, 100)):
             name = with_effects.pop(0)
             chosen = [misdeeds.pop(0) for _ in range(3)]
             payloads = [{"n": n, "do": do} for n, do in enumerate(chosen, 1)] + [{"n": n} for n in range(4, 9)]

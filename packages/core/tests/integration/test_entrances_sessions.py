@@ -148,6 +148,7 @@ def test_a_slow_file_and_a_timeout_of_the_role_are_no_defect(
     """`rpa records load -` over a session that the server ends: 75, the cause, nothing loaded."""
     admin.execute(f"ALTER DATABASE {database.name} SET idle_in_transaction_session_timeout = '50ms'")
     argv = [sys.executable, "-m", "rpa_core.cli.main", "records", "load", "slow", "-", "--format", "csv", "--json"]
+    argv += ["--source", "slow"]  # read once, inside the transaction
     process = subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,

@@ -24,17 +24,17 @@ def _handle(record: Record, _: FlowContext) -> Done:
     return Done(record.payload)
 
 
-def _slow_effect(connection: psycopg.Connection[Any], _: Sequence[tuple[Record, Done]]) -> None:
-    connection.execute("SELECT set_config('statement_timeout', '20ms', true)")
-    connection.execute("SELECT pg_sleep(5)")
+def _held_up(connection: psycopg.Connection[Any], _: Sequence[tuple[Record, Done]]) -> None:
+    connection.execute("SELECT set_config('lock_timeout', '20ms', true)")
+    connection.execute("LOCK TABLE public.held")
 
 
 @pytest.mark.requirement("R8.1")
 def test_outcomes_that_cannot_be_committed_are_given_back(database: Database) -> None:
     """After the set number of tries the chunk waits, uncounted, and the worker goes on; nothing was written."""
-    flow = Flow(name="slow", handle=_handle, effects=_slow_effect)
+    flow = Flow(name="slow", handle=_handle, effects=_held_up)
     with connect(database.dsn) as connection:
-        enqueue(connection, "slow", [NewRecord(b'{"n": 1}', "one")])
+        connection.execute("CREATE TABLE public.held ()")
 
     def open_ledger() -> Ledger:
         return Ledger.open(database.dsn, flow="slow", owner="test", ttl_s=5)
@@ -55,7 +55,9 @@ def test_outcomes_that_cannot_be_committed_are_given_back(database: Database) ->
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     try:
-        with connect(database.dsn) as connection:
+        with connect(database.dsn) as connection, connect(database.dsn, autocommit=False) as other:
+            other.execute("LOCK TABLE public.held")
+            enqueue(connection, "slow", [NewRecord(b'{"n": 1}', "one")])
 
             def given_back() -> tuple[Any, ...] | None:
                 return connection.execute(
