@@ -319,6 +319,8 @@ def lock(copy: Copy, a: int, b: int) -> bool:
     text = path.read_text()
     entries = re.split(r"(?m)^(?=[a-z#])", text)
     pins = [at for at, entry in enumerate(entries) if re.match(r"[a-z]", entry)]
+    if not pins:  # earlier edits took the last one
+        return False
     at = pins[(a // 4) % len(pins)]
     if b % 7 == 0:
         entries[at] = re.sub(r"==([\d.]+)", rf"==\g<1>.{b % 3}", entries[at], count=1)
