@@ -14,7 +14,7 @@ from benchmarks import report, trend
 from benchmarks.bench import Bench
 from benchmarks.catalogue import GROUPS, MEASUREMENTS
 from benchmarks.figures import Figure
-from rpa_testkit.interrupts import take_signals
+from rpa_testkit.interrupts import run_until_interrupted
 from rpa_testkit.postgres import EmbeddedPostgres
 
 _REPORT = Path("reports/benchmark/benchmark.json")
@@ -62,9 +62,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    take_signals()
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted; everything that was started is gone", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run_until_interrupted(main))

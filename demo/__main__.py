@@ -30,7 +30,7 @@ from rpa_core.store.lookup import flow_depths
 from rpa_core.store.migrate import migrate
 from rpa_core.waits import pause
 from rpa_flows.migrations import migrate_survey_hub
-from rpa_testkit.interrupts import take_signals
+from rpa_testkit.interrupts import run_until_interrupted
 from rpa_testkit.postgres import EmbeddedPostgres
 
 _TICK_S = 0.15
@@ -183,9 +183,4 @@ def _report(options: Options, found: Verification, fleet: Fleet, rpa_db: str, co
 
 
 if __name__ == "__main__":
-    take_signals()
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("interrupted; everything that was started is gone", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run_until_interrupted(main))

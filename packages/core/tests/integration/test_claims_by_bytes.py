@@ -15,7 +15,7 @@ from rpa_testkit.proxy.rules import Rule
 from .engine import Engine, Running
 
 _MB = 1_000_000
-# One chunk of 1 MB records, as a client of the first schema wrote it: nobody counted its bytes.
+# One chunk of 1 MB records, as a client of the first schema wrote it: its bytes are not counted.
 _ONE_CHUNK = """
 WITH written AS (
     INSERT INTO rpa.record (id, period, flow, key, payload)

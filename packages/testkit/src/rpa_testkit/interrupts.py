@@ -7,7 +7,8 @@ child's exit code reads as 0.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -25,6 +26,16 @@ def take_signals() -> None:
             signal.signal(number, _interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_ENDING, signal.SIGCHLD})
+
+
+def run_until_interrupted(main: Callable[[], int | None]) -> int | None:
+    """A program's exit code; 130 where a signal ends it, after every `with` block has ended what it started."""
+    take_signals()
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started is gone", file=sys.stderr)
+        return 130
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 What becomes of clients that could keep it from answering:
 
     all connections taken       a new one is accepted; an older one without an upload under way is closed for it
-    no request within a time    closed: silence, headers byte by byte, a body that goes on after its answer
+    no request within a time    closed: silence, headers byte by byte, a body that is still sent after its answer
     an answer not received      closed: requests are pipelined, or a large page is asked for, and nothing is read
     many requests pipelined     closed after some answers, after the first while connections are short
     malformed requests          400; one line a minute in the log, with their number

@@ -93,7 +93,7 @@ def _link(path: Path) -> str:
 
 
 def resident_bytes(proc: Path = Path("/proc/self")) -> int:
-    """Memory of this process alone; 0 where the platform does not tell."""
+    """Memory of this process alone; 0 where the platform does not report it."""
     try:
         return int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):  # not Linux

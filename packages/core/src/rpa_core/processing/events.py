@@ -9,7 +9,7 @@ from contextlib import contextmanager
 class WorkerEvents:
     """Callbacks from the worker's thread; they must be quick and must not raise.
 
-    `completed`, `handed_on_known` and `lost` also come from the thread that completes what earlier lives finished.
+    `completed`, `handed_on_known` and `lost` also come from the thread that completes what earlier runs finished.
     """
 
     def beat(self) -> None:

@@ -99,7 +99,7 @@ def _where(thread: threading.Thread) -> str:
 
 
 def _children() -> Iterator[tuple[int, str]]:
-    """Ids and commands of this process's children, where /proc tells."""
+    """Ids and commands of this process's children, where there is a /proc."""
     for task in Path("/proc/self/task").glob("*/children"):
         try:
             numbers = task.read_text().split()

@@ -157,7 +157,7 @@ def watch(
                 flow.validate(latest.load_flow_settings())
         except ConfigError as error:
             return error.problems
-        except BaseException as error:  # noqa: BLE001 - the flow's code: this thread goes on
+        except BaseException as error:  # noqa: BLE001 - the flow's code must not end this thread
             return (f"flow {flow.name} cannot validate its settings: {describe(error)}",)
         return ()
 

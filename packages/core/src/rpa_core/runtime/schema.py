@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rpa_core.errors import SchemaError
 from rpa_core.processing.flow import Flow
-from rpa_core.store.connect import check_encoding, connect
+from rpa_core.store.connect import connect
 from rpa_core.store.migrate import PATIENCE_S, MigrationStatus, migrate_package, status
 from rpa_core.store.sequences import check_sequences
 
@@ -60,10 +60,6 @@ def check(flow: Flow, dsns: Mapping[str, str]) -> None:
 
     A newer schema that was declared compatible is a warning: workers are being replaced.
     """
-    ledger = dsns.get(_OWN[0])
-    if ledger is not None:
-        with connect(ledger, application_name="rpa check") as connection:
-            check_encoding(connection)
     found: dict[str, list[str]] = {}
     for database, one in states([flow], dsns):
         found.setdefault(one.state, []).append(f"{one.label} in {database}")
@@ -85,7 +81,7 @@ def check(flow: Flow, dsns: Mapping[str, str]) -> None:
             ", ".join(compatible),
             extra={"event.action": "schema.newer"},
         )
-    if ledger is not None:
+    if (ledger := dsns.get(_OWN[0])) is not None:
         with connect(ledger, application_name="rpa check") as connection:
             check_sequences(connection)
 

@@ -82,7 +82,7 @@ _WORKER = (
     Right("FUNCTION", "rotate_if_due(interval)", ("EXECUTE",)),
     Right("FUNCTION", "drop_if_finished(integer, interval)", ("EXECUTE",)),
 )
-# Whoever pauses, retries, discards, corrects, loads and enqueues; not who migrates.
+# For pausing, retrying, discarding, correcting, loading and enqueueing; not for migrating.
 _OPERATE = (
     *_READ,
     _table("flow", "INSERT", columns=("id", "name")),
