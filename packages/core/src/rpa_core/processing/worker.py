@@ -253,7 +253,7 @@ class Worker:
         started, limit = self._clock.monotonic(), self._size.size_bytes
         contents = self._session.ask(lambda ledger: ledger.read(claim, limit), mine=claim)
         if contents is not None:
-            size_bytes = sum(len(record.payload) for content in contents for record in content.records)
+            size_bytes = sum(map(_read_bytes, claim.chunks, contents))
             self._size.learn_read(size_bytes=size_bytes, took_s=self._clock.monotonic() - started)
         return contents
 
@@ -387,3 +387,10 @@ class Worker:
             return False
         self._begun = True
         return True
+
+
+def _read_bytes(chunk: Chunk, content: Contents) -> int:
+    """How many bytes were read of a chunk; counted only where nothing has counted them before."""
+    if chunk.size_bytes is not None and not content.unread:
+        return chunk.size_bytes
+    return sum(len(record.payload) for record in content.records)
