@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
@@ -22,6 +23,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="short",
         help="how often and how long the counted proofs repeat a thing: short (each change) or full (each night)",
     )
+
+
+def pytest_configure() -> None:
+    """What the tests start has the signals of a program started by hand, also where this run was started with `&`.
+
+    An ignored signal is inherited, a handled one is not: this process ignores it as before, by a handler.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

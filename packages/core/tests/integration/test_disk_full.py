@@ -160,7 +160,9 @@ def test_a_full_disk_is_cleaned_then_waited_for(disk: Path) -> None:
         assert container.gates.reason("rpa1") == "disk"
         assert container.gates.reason("rpa1") == "disk"
         until(lambda: receiver.alerts(), 20, "the alert")
-        assert container.metric("rpa_disk_free_bytes", path=str(disk / "spool")) < MIB
+        until(
+            lambda: container.metric("rpa_disk_free_bytes", path=str(disk / "spool")) < MIB, 20, "the metric to follow"
+        )
         assert container.metric("rpa_disk_free_ratio", path=str(disk / "spool")) < 0.05
         with pytest.raises(OSError, match="No space left") as full:
             (disk / "more").write_bytes(b"\0" * MIB)
