@@ -237,7 +237,7 @@ def test_a_syntax_error_is_survived(watching: Stack) -> None:
     path = watching.root / FLOW / "rpa2/flow.py"
     good = path.read_text()
     path.write_text(f"{good}\ndef broken(:\n")
-    watching.wait_for_line("is not live: it ended with code 1")
+    watching.wait_for_line("is not live: it ended with code 64")
     assert any("SyntaxError" in line for line in watching.said), watching.said
     assert watching.status()["state"] == "waiting"
     assert watching.identity() == before
